@@ -1,8 +1,8 @@
 """`plugvault doctor`: the requirements of this project on this machine, and remedies.
 
-It looks and tries, and changes nothing. Only requirements of the demo and the sandbox decide the
-verdict; the others are reported. The remedies are those of the installation that runs: `make` in a
-checkout, pip and apt for an installed package.
+It examines and tries, and changes nothing. Only requirements of the demo and the sandbox decide
+the verdict; the others are reported. The remedies are those of the installation that runs: `make`
+in a checkout, pip and apt for an installed package.
 """
 
 import importlib.metadata
@@ -57,6 +57,7 @@ def _apt(package: str) -> str:
 
 
 def python() -> Iterator[Finding]:
+    """Python's version."""
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding(
         "Python",
@@ -93,7 +94,7 @@ def _version(name: str) -> str | None:
 
 
 def token() -> Iterator[Finding]:
-    """The token library, tried with a throw-away token."""
+    """The token library, tried with a temporary token."""
     remedy = _apt("softhsm2")
     if os.environ.get("PLUGVAULT_PKCS11_MODULE"):
         remedy = "PLUGVAULT_PKCS11_MODULE names that library: unset it, or name another"
@@ -131,7 +132,7 @@ def _library(module: Path) -> str:
 
 
 def strong_token() -> Iterator[Finding]:
-    """The library whose tokens reach custody L3."""
+    """The library whose tokens give custody L3."""
     try:
         from plugvault.tokens import VaultError, nss
     except ImportError:  # `token` reports it
@@ -143,6 +144,7 @@ def strong_token() -> Iterator[Finding]:
 
 
 def interpreters() -> Iterator[Finding]:
+    """The MicroPythons that can run the module."""
     from plugvault import runtimes
 
     remedy = "`make`; when it cannot, it says why"
@@ -186,6 +188,7 @@ def postgresql() -> Iterator[Finding]:
 
 
 def serial_ports() -> Iterator[Finding]:
+    """The serial ports of this machine, and the right to open them."""
     try:
         from serial.tools import list_ports
     except ImportError as e:
@@ -201,7 +204,7 @@ def serial_ports() -> Iterator[Finding]:
 
 
 def networks() -> Iterator[Finding]:
-    """The interfaces over which `station` and `vehicle` could work."""
+    """The interfaces that `station` and `vehicle` can use."""
     from plugvault import interfaces
 
     usable = [local.scoped for local in interfaces.all_usable()]
@@ -265,7 +268,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
 
 
 def examine() -> list[Finding]:
-    """Every finding, in order."""
+    """All findings, in order."""
     return [finding for check in CHECKS for finding in check()]
 
 

@@ -137,7 +137,8 @@ def _key(stack: ExitStack, file: Path | None, token_options: TokenOptions) -> Ke
 
 
 def _circumstances(message: Path, trust: list[Path], at: str | None) -> Circumstances:
-    """Those of the message's case, if it is one, with the roots and the time of the options."""
+    """The circumstances of the message's case, if it is one, with the roots and the time of the
+    options."""
     circumstances = _of_case(message)
     if trust:
         anchors = tuple(anchor for file in trust for anchor in _anchors(file))

@@ -1,4 +1,4 @@
-"""`plugvault inspect FILE...`: it explains files, with the result of every check."""
+"""`plugvault inspect FILE...`: explains files, with the result of every check."""
 
 import json
 import sys
@@ -174,7 +174,7 @@ def _limited(stream: BinaryIO) -> bytes:
 
 
 def _with_own_keys(scope: Scope, file: str) -> Scope:
-    """With the keys of FILE.keys, which a capture of ours has beside it."""
+    """The scope with the keys of FILE.keys, which a capture of this program has beside it."""
     path = Path(f"{file}.keys")
     if file == "-" or not path.is_file():
         return scope

@@ -36,8 +36,11 @@ __all__ = [
 def explain(
     data: bytes, circumstances: Circumstances = UNKNOWN, key: KeyAgreement | None = None
 ) -> list[Step]:
-    """Every step of a message, in the order of a receiver. data: EXI, or V2GTP with EXI in it;
-    key: the vehicle's provisioning key. Raises ExplainError."""
+    """Every step of a message, in the order of a receiver.
+
+    data: EXI, or V2GTP with EXI in it; key: the vehicle's provisioning key. Raises
+    ExplainError("message").
+    """
     message = message_of(data)
     return [
         *explain_reception(document_of(data), message, circumstances),

@@ -1,4 +1,4 @@
-"""The knowledge of the vehicle when a message came: its roots, its clock, its open request."""
+"""The state of the vehicle when it got a message: its roots, its clock, its open request."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from plugvault.explanation.steps import Message
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Each part may be unknown; the steps that need it are then not judged.
+    """The known parts of that state. A step that needs an unknown part is not judged.
 
     anchors: (kind, root), kind "V2G", "MO" or "OEM". at: Unix seconds. is_asked: whether a request
     was open; session: its SessionID; emaid: the EMAID that it named. earlier: the messages that
-    the vehicle had before, installed, with their names.
+    the vehicle had installed before, with their names.
     """
 
     anchors: tuple[tuple[str, Certificate], ...] = ()

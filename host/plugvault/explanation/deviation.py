@@ -1,4 +1,5 @@
-"""Somebody's own intermediate values against the right ones: the first that differs, and why."""
+"""A user's own intermediate values compared with the correct ones: the first that differs, and
+why."""
 
 from collections.abc import Callable, Iterator
 
@@ -25,9 +26,9 @@ def parse_theirs(words: list[str]) -> dict[str, bytes]:
 
 
 def first_deviation(message: Message, key: KeyAgreement, theirs: dict[str, bytes]) -> Step:
-    """The first value of `theirs` that is not the right one, with the mistake that gives it.
+    """The first value of `theirs` that is not the correct one, with the mistake that gives it.
 
-    message: whose DH point and ciphertext are well formed.
+    message: with a well-formed DH point and ciphertext.
     """
     point = message["body"]["DHpublickey"]["value"]
     wrapped = message["body"]["ContractSignatureEncryptedPrivateKey"]["value"]

@@ -1,4 +1,5 @@
-"""The contract key's way out of its envelope, step by step, with the vehicle's test key.
+"""The computation of the contract key from its envelope, step by step, with the vehicle's test
+key.
 
 ISO 15118-2:2014 [V2G2-814..823].
 """
@@ -19,19 +20,19 @@ _CURVE = ec.SECP256R1()
 
 
 class KeyAgreement(Protocol):
-    """A provisioning key that may be used for an explanation: of a file, or in a token."""
+    """A provisioning key that may be used for an explanation: from a file, or in a token."""
 
     def exchange(self, algorithm: ec.ECDH, peer: ec.EllipticCurvePublicKey, /) -> bytes:
-        """Z, 32 bytes."""
+        """The shared secret Z, 32 bytes."""
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
-        """Its public half."""
+        """The public half."""
 
 
 def explain_envelope(message: Message, key: KeyAgreement | None) -> list[Step]:
     """The steps from DHpublickey to d*G. key: the provisioning key; None: the public steps alone.
 
-    The last step is the first that fails, when one does.
+    When a step fails, it is the last one.
     """
     body = message["body"]
     point = body["DHpublickey"]["value"]
@@ -61,12 +62,12 @@ def z_of(point: bytes, key: KeyAgreement) -> bytes:
 
 
 def key_of(z: bytes) -> bytes:
-    """The AES key, 16 bytes."""
+    """The AES key of Z, 16 bytes [V2G2-818]."""
     return hashlib.sha256(COUNTER + z + OTHER_INFO).digest()[:16]
 
 
 def decrypted(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
-    """AES-128-CBC without padding."""
+    """The plaintext of AES-128-CBC without padding. iv: 16 bytes."""
     decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
     return decryptor.update(ciphertext) + decryptor.finalize()
 
@@ -98,7 +99,7 @@ def _compared(message: Message, point: bytes, wrapped: bytes, key: KeyAgreement)
 
 
 def _certified(message: Message, public: bytes) -> Step:
-    """The certificate's key beside that of the envelope."""
+    """The certificate's key compared with that of the envelope."""
     name = "the contract certificate's key"
     certificate = message["body"]["ContractSignatureCertChain"]["Certificate"]
     try:
@@ -115,12 +116,12 @@ def _public(scalar: int) -> bytes:
 
 
 def _encoded(key: ec.EllipticCurvePublicKey) -> bytes:
-    """65 bytes, 0x04 | X | Y."""
+    """A public key as 65 bytes, 0x04 | X | Y."""
     return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def point_fault(point: bytes) -> str:
-    """The fault of a point that is no uncompressed point of the curve, in words."""
+    """The fault of bytes that are no uncompressed point of the curve, in words."""
     if len(point) == 33 and point[0] in (2, 3):
         return "compressed; the standard wants 04 | X | Y"
     if len(point) == 67 and point[:2] == b"\x04\x41":
@@ -137,7 +138,7 @@ def _range(number: int) -> str:
 
 
 def _traps(scalar: bytes) -> str:
-    """The property of a good scalar by which stacks in the field fail."""
+    """The property of a correct scalar by which stacks in the field fail."""
     if scalar[0] & 0x80:
         return "its top bit is set: as a signed number it would be negative"
     return _zeros(scalar)

@@ -1,4 +1,5 @@
-"""The message against its circumstances: code, session, EMAID, and the messages before it."""
+"""The message compared with its circumstances: code, session, EMAID, and the messages before
+it."""
 
 from collections.abc import Iterator
 
@@ -23,7 +24,8 @@ def explain_reception(
 
 
 def explain_identifier(message: Message, circumstances: Circumstances = UNKNOWN) -> list[Step]:
-    """The EMAID against the certificate and the request, and the contract against earlier ones."""
+    """The EMAID compared with the certificate and the request, and the contract with earlier
+    ones."""
     return [*_emaid(message, circumstances), *_earlier(message, circumstances)]
 
 

@@ -25,7 +25,8 @@ SIGNED = (
 
 
 def explain_signature(message: Message) -> list[Step]:
-    """The steps: each fragment with its digests, SignedInfo with its hash, r, s, the signer."""
+    """The steps: each fragment with its digests, SignedInfo with its hash, r, s, the signer.
+    message: of `message_of`."""
     signed = message["header"].get("Signature")
     if signed is None:
         return [Step("Signature", "", False, "the message is not signed")]

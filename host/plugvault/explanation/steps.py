@@ -11,7 +11,8 @@ Message = dict[str, Any]
 
 
 class ExplainError(EvccError):
-    """The input is no message that can be explained, or no key."""
+    """An input that is no message that can be explained ("message"), no key ("key"), no root
+    ("trust") or no value ("theirs")."""
 
     REASONS = ("message", "key", "theirs", "trust")
 
@@ -20,8 +21,8 @@ class ExplainError(EvccError):
 class Step:
     """One value of the computation.
 
-    value: bytes, or a text. good: whether it is right; None: there is nothing to compare it with.
-    note: in words. secret: it gives the contract key away.
+    value: bytes, or a text. good: whether it is correct; None: there is nothing to compare it
+    with. note: in words. secret: True for a value that reveals the contract key.
     """
 
     name: str
@@ -32,7 +33,8 @@ class Step:
 
 
 def document_of(data: bytes) -> bytes:
-    """The EXI document of some bytes: themselves, or the content of their one V2GTP frame.
+    """The EXI document of some bytes: the bytes themselves, or the content of their one V2GTP
+    frame.
 
     Raises ExplainError("message").
     """

@@ -50,7 +50,7 @@ def inspect(data: bytes, scope: Scope) -> Report:
 
 
 def limit_of(head: bytes) -> int:
-    """The most bytes of a file that begins so."""
+    """The largest number of bytes of a file with this beginning."""
     return CAPTURE_LIMIT if is_capture(head) else LIMIT
 
 

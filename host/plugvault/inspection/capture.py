@@ -1,4 +1,4 @@
-"""A capture of network traffic, told as a story: sessions with their search, TLS and messages, and
+"""A capture of network traffic, explained as sessions with their search, TLS and messages, and
 every check of each message and of the session.
 
 Validity is judged at the time of the session, unless the user gives another one.

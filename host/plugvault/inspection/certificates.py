@@ -45,11 +45,12 @@ ROLES = {
 
 
 def title(cert: Certificate) -> str:
+    """The CN of a certificate, or a text for one without a CN."""
     return cert.names.get("CN") or "certificate without CN"
 
 
 def describe(der: bytes) -> dict[str, Any]:
-    """The content of a certificate for JSON, also of one that ISO 15118-2 cannot use."""
+    """The content of a certificate (DER) as JSON, also of one that ISO 15118-2 cannot use."""
     try:
         cert = x509.parse(der, _READ_LIMIT)
     except x509.CertificateError as error:
@@ -112,7 +113,8 @@ def _usages(bits: int | None) -> list[str] | None:
 
 
 def read_all(report: Report, ders: Sequence[bytes]) -> list[Certificate] | None:
-    """The certificates, or None with the failed check already in the report."""
+    """The parsed certificates; None when one cannot be read, with the failed check in the
+    report."""
     certs, bad = [], []
     for at, der in enumerate(ders):
         try:
@@ -219,7 +221,7 @@ def _check_role(report: Report, leaf: Certificate, role: str) -> None:
 
 
 def check_digit(report: Report, emaid: str) -> None:
-    """The EMAID's check digit, where it has one."""
+    """Add the check of the EMAID's check digit, where it has one."""
     name = "EMAID check digit"
     try:
         parsed = ids.parse_emaid(emaid)

@@ -28,7 +28,7 @@ _KEY_DATAGRAM = b"CLIENT_RANDOM "  # some tools send the keys of TLS over UDP
 
 
 class Spoken(NamedTuple):
-    """One V2GTP message. time: when its last byte was there, nanoseconds since 1970."""
+    """One V2GTP message. time: of its last byte, nanoseconds since 1970."""
 
     time: int
     by_client: bool
@@ -37,7 +37,7 @@ class Spoken(NamedTuple):
 
 
 class Search(NamedTuple):
-    """A datagram of SDP."""
+    """A datagram of SDP. time: nanoseconds since 1970."""
 
     time: int
     source: Endpoint
@@ -47,7 +47,8 @@ class Search(NamedTuple):
 
 @dataclass
 class Conversation:
-    """handshake: of TLS; None without it. problems: what is not there or not readable."""
+    """A connection with V2GTP. handshake: of TLS; None without it. problems: what is missing or
+    cannot be read."""
 
     connection: Connection
     handshake: tls.Handshake | None
@@ -57,7 +58,7 @@ class Conversation:
 
 @dataclass
 class Contents:
-    """All that a capture has for us. problems: of the file."""
+    """The content of a capture that concerns ISO 15118. problems: of the file."""
 
     packets: int = 0
     keys: int = 0
@@ -116,7 +117,8 @@ def _announced(searches: Iterable[Search]) -> Iterator[Endpoint]:
 
 
 def announced_end(datagram: bytes) -> Endpoint | None:
-    """The address in a station's answer, whatever else is wrong with it."""
+    """The address in a station's answer, also in an answer with other faults; None for other
+    datagrams."""
     if datagram[2:4] != b"\x90\x01" or len(datagram) < HEADER_BYTES + 18:
         return None
     body = datagram[HEADER_BYTES:]

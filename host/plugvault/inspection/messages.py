@@ -141,7 +141,7 @@ def _installation_res(report: Report, header: Message, body: Message, scope: Sco
 
 
 def check_emaid(report: Report, emaid: str, leaf: Certificate | None) -> None:
-    """The EMAID a message or an answer states, against the contract certificate's CN."""
+    """Compare the EMAID of a message or an answer with the contract certificate's CN."""
     name = "EMAID is the certificate's"
     if leaf is None:
         report.add(name, None, "the contract certificate is unreadable")
@@ -156,7 +156,8 @@ def check_emaid(report: Report, emaid: str, leaf: Certificate | None) -> None:
 
 
 def check_sealed(report: Report, point: bytes, wrapped: bytes) -> None:
-    """Ephemeral point and sealed key, as far as this is possible without the vehicle's key."""
+    """Check the ephemeral point and the sealed key, as far as this is possible without the
+    vehicle's key."""
     _check_point(report, point)
     good = len(wrapped) == 48
     report.add(

@@ -53,7 +53,8 @@ def inspect_json(document: Any, scope: Scope) -> Report:
 
 
 def decode(text: Any, name: str) -> bytes:
-    """Bytes of a base64 member; of a PEM block, where a member has one. Raises UnreadableError."""
+    """The bytes of a base64 member; of a PEM block, where a member has one. name: of the member.
+    Raises UnreadableError."""
     if not isinstance(text, str):
         raise UnreadableError(f"{name} is not a string")
     if "-----BEGIN" in text:

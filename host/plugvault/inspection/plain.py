@@ -10,10 +10,10 @@ from plugvault.inspection.conversation import Contents, Search, Spoken, read
 
 
 def write_plain(data: bytes, keylog: bytes, path: Path) -> str:
-    """Write every message of the capture `data`, at its time and between its ends, into `path`.
+    """Write every message of the capture `data` into `path`, with its time and its two ends.
 
-    keylog: the text of a TLS key log. Returns why the result is not complete, or "". Raises
-    OSError, CaptureError.
+    keylog: the text of a TLS key log. Returns the reason why the result is not complete, or "".
+    Raises OSError, CaptureError.
     """
     contents = read(io.BytesIO(data), keylog)
     now = [0]

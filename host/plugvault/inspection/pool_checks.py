@@ -1,6 +1,7 @@
 """The checks of CPS and CCP on an artefact: the rows of their own tables, in their own order.
 
-A row that needs the pools is named and left open. As in the pools, no row runs after a failed one.
+A row that needs the pools is listed as not checked. As in the pools, no row runs after a failed
+one.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,19 +18,19 @@ _PUBLIC: tuple[Row, ...] = (*checks.BUNDLE, *checks.CONTRACT_DATA, *vehicle_requ
 
 
 def check_bundle(report: Report, message: dict[str, Any], scope: Scope) -> None:
-    """A decoded CertificateInstallationRes, as CCP checks it before it stores it."""
+    """Check a decoded CertificateInstallationRes, as CCP does before it stores it."""
     _run(report, "CCP", ccp.STORE, _submission(scope, message))
 
 
 def check_contract_data(report: Report, data: ContractData, scope: Scope) -> None:
-    """An operator's contract data, as the CPS checks them before it signs them."""
+    """Check an operator's contract data, as the CPS does before it signs them."""
     submission = _submission(scope, None)
     submission.data = data
     _run(report, "CPS", cps.SIGN, submission)
 
 
 def check_request(report: Report, message: dict[str, Any]) -> None:
-    """A decoded CertificateInstallationReq, as CCP checks it before it gives out a contract."""
+    """Check a decoded CertificateInstallationReq, as CCP does before it gives out a contract."""
     rows: list[Row] = [*vehicle_request.REQUEST, *installation.INSTALL]
     _run(report, "CCP", rows, vehicle_request.VehicleRequest(message))
 

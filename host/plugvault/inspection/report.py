@@ -20,10 +20,10 @@ class UnreadableError(Exception):
 class Scope:
     """The assumptions of an inspection.
 
-    at: the time of the checks, seconds since 1970. anchors: the roots that the user trusts.
-    is_now: `at` is the present, which a capture replaces by its own time. keylog: the text of a
-    TLS key log. contract_point: the public key of the contract that the session has named. key:
-    the vehicle's provisioning key, of a vehicle for tests.
+    at: the time of the checks, Unix seconds. anchors: the roots that the user trusts. is_now: `at`
+    is the present, which a capture replaces by its own time. keylog: the text of a TLS key log.
+    contract_point: the public key of the contract that the session has named, 65 bytes. key: the
+    provisioning key of a test vehicle.
     """
 
     at: int
@@ -57,7 +57,7 @@ class Report:
     certificates: list[bytes] = field(default_factory=list)
 
     def add(self, check: str, good: bool | None, detail: str = "") -> None:
-        """Add a check. `good`: None when it could not be made."""
+        """Add a check. `good`: whether it succeeded; None when it could not be made."""
         verdict = NOT_CHECKED if good is None else OK if good else FAILED
         self.checks.append(Check(check, verdict, detail))
 
@@ -70,14 +70,16 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """No check failed."""
+        """Whether no check failed."""
         return all(check.verdict != FAILED for check in self.checks)
 
 
 def listed(items: Iterable[str]) -> str:
+    """Texts, separated by commas."""
     return ", ".join(items)
 
 
 def printable(text: str) -> str:
-    """Without control characters: what a file says must not steer the terminal."""
+    """The text with control characters escaped, because a text of a file must not control the
+    terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text)

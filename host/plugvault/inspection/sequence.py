@@ -1,6 +1,6 @@
-"""The sessions of a capture as a sequence picture: an SVG that needs nothing but itself.
+"""The sessions of a capture as a sequence diagram: one SVG file without external parts.
 
-It follows the reader's light or dark setting. All texts of the capture are escaped.
+It uses the reader's light or dark setting. All texts of the capture are escaped.
 """
 
 from typing import Any

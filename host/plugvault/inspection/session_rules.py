@@ -59,8 +59,8 @@ _UPDATE_MS = 5000  # of CertificateUpdate, which this car does not ask for
 
 @dataclass(frozen=True)
 class Told:
-    """A message that could be read. number: its place in the session, from 1. time: milliseconds
-    since the session began. session_id: None for SupportedAppProtocol."""
+    """A message that was read. number: its place in the session, from 1. time: milliseconds since
+    the beginning of the session. session_id: None for SupportedAppProtocol."""
 
     number: int
     time: float
@@ -76,6 +76,7 @@ class Told:
 
     @property
     def is_request(self) -> bool:
+        """Whether the message is a request."""
         return self.name.endswith("Req")
 
     def __str__(self) -> str:
@@ -83,7 +84,8 @@ class Told:
 
 
 def check_session(report: Report, told: list[Told], *, is_whole: bool, has_tls: bool) -> None:
-    """Every rule for the messages of one session. is_whole: the capture has its beginning."""
+    """Check every rule for the messages of one session. is_whole: whether the capture has its
+    beginning."""
     requests = [message for message in told if message.is_request]
     if not requests:
         return
@@ -147,7 +149,8 @@ def _wrong_order(requests: list[Told], is_whole: bool) -> Iterator[str]:
 
 
 def is_refusal(code: str) -> bool:
-    """Also of SupportedAppProtocol, which spells it Failed_NoNegotiation."""
+    """Whether a response code is a failure. SupportedAppProtocol spells it
+    Failed_NoNegotiation."""
     return code.upper().startswith("FAILED")
 
 
@@ -224,7 +227,7 @@ def _check_setup(report: Report, told: list[Told]) -> None:
 
 
 def _check_payment(report: Report, told: list[Told], has_tls: bool) -> None:
-    """A contract pays only over TLS, and signs the challenge of this session."""
+    """Check that a contract pays only over TLS, and signs the challenge of this session."""
     for message in told:
         if message.body.get("SelectedPaymentOption") == "Contract":
             report.add("payment by contract over TLS only", has_tls, str(message))

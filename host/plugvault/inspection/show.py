@@ -1,7 +1,7 @@
-"""A report for a person: a tree of what is inside, a table of the checks.
+"""A report on a terminal: a tree of the content, and a table of the checks.
 
-Shortened where the checks or another line say it already: a message's signature is named by what
-it references, a certificate inside a message is one line. `--json` has everything.
+It is shortened where the checks or another line have the same information: a message's signature
+is shown by its references, a certificate inside a message is one line. `--json` has everything.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ def show(console: Console, file: str, report: Report) -> None:
 
 
 def show_unreadable(console: Console, file: str, why: str) -> None:
-    """Print that one file is nothing known."""
+    """Print that a file has no known format. why: the reason."""
     text = Text(f"{printable(file)}: unreadable: {printable(why)}", style="bold red")
     console.print(text, soft_wrap=True)
 
@@ -57,7 +57,7 @@ def _grow(tree: Tree, content: Any, inside_message: bool = False) -> None:
 
 
 def _line(key: str, value: Any, inside_message: bool) -> str | None:
-    """The one line of this value, or None if it grows a branch."""
+    """One line for this value, or None for a value that needs a branch."""
     if key == "Signature" and isinstance(value, dict):
         references = value.get("SignedInfo", {}).get("Reference", [])
         return "over " + ", ".join(str(r.get("URI")) for r in references)

@@ -1,4 +1,4 @@
-"""The sessions of a capture for a person: search, TLS, and a line for each message."""
+"""The sessions of a capture on a terminal: search, TLS, and a line for each message."""
 
 from itertools import groupby
 from typing import Any
@@ -26,6 +26,7 @@ def tell(console: Console, content: Json) -> None:
 
 
 def session_line(session: Json) -> str:
+    """The heading of a session."""
     return (
         f"car {session['car']} → station {session['station']}, {session['began']},"
         f" {session['seconds']:.3f} s, {session['end']}"
@@ -33,6 +34,7 @@ def session_line(session: Json) -> str:
 
 
 def search_line(search: Json) -> str:
+    """The line of a search by SDP."""
     if "station" in search:
         return f"SDP: station at {search['station']}, {search.get('security', 'broken')}"
     return f"SDP: car asks {search['to']} for {search.get('security', 'something broken')}"
@@ -50,8 +52,9 @@ def tls_lines(handshake: Json) -> list[str]:
 
 
 def folded(messages: list[Json]) -> list[Json]:
-    """The messages, but of a pair that repeats for long only the first and the last exchange, and
-    every refusal; between them {"folded": how many are left out, "name": of the pair}."""
+    """The messages for the display. Of a pair that repeats often only the first and the last
+    exchange are shown, and every refusal; between them {"folded": the number of the messages left
+    out, "name": of the pair}."""
     rows: list[Json] = []
     for name, group in groupby(messages, key=lambda message: message["name"][:-3]):
         run = list(group)
