@@ -21,6 +21,7 @@ from evcc.exi import ExiError, grammar
 from evcc.link import v2gtp
 
 _MESSAGE = 0x4C  # event code of V2G_Message among the roots of iso2, in 7 bits
+_SESSION_ID_OF_8 = 0x008  # three event codes of 0 in one bit each, and the length in 8 bits
 
 
 def detect(data: bytes) -> str:
@@ -63,9 +64,26 @@ def name_of_foreign(data: bytes) -> str:
     """The kind of bytes that no schema decodes, in a few words; "" for an unknown one."""
     if data[:2] == b"\x01\xfe":
         name = protocols.of_payload(int.from_bytes(data[2:4], "big"))
-        if name.startswith(protocols.ISO20):
-            return f"a message of {name}: {protocols.LATER}"
-    return f"a message of {protocols.DIN}: {protocols.LATER}" if protocols.is_din(data) else ""
+        name = name if name.startswith(protocols.ISO20) else ""
+    else:
+        name = foreign_protocol(data)
+    return f"a message of {name}: {protocols.LATER}" if name else ""
+
+
+def foreign_protocol(document: bytes) -> str:
+    """The protocol of an EXI document without a frame that no schema decodes; "" for an unknown
+    one."""
+    if protocols.is_din(document):
+        return protocols.DIN
+    return protocols.ISO20 if _is_iso20(document) else ""
+
+
+def _is_iso20(document: bytes) -> bool:
+    """Whether it begins as a message of ISO 15118-20: the event code of its root in 6 bits, then
+    a header with a SessionID of 8 bytes. A V2G_Message of ISO 15118-2 or DIN 70121 with these bits
+    would have a SessionID of 16 bytes, and 8 are the most there."""
+    after_root = int.from_bytes(document[1:4], "big") & 0x3FFFF
+    return len(document) > 3 and document[0] == 0x80 and after_root >> 7 == _SESSION_ID_OF_8
 
 
 def detect_root(document: object) -> str:

@@ -178,6 +178,7 @@ def test_a_bad_message_is_one_clear_line() -> None:
         ("01fe800200000002801000", "ISO 15118-20 (common messages): not supported (yet)"),
         ("01fe800400000002801000", "ISO 15118-20 (DC): not supported (yet)"),
         ("809a0011d020", "DIN 70121: not supported (yet)"),
+        ("8008040000000000000000080e2cfaa062", "ISO 15118-20: not supported (yet)"),
     ],
 )
 def test_other_protocols_are_called_by_their_names(octets: str, name: str) -> None:

@@ -1,5 +1,6 @@
 """`plugvault inspect` tells each session in a capture, names violations, and believes nothing."""
 
+import base64
 import ipaddress
 import json
 import re
@@ -570,12 +571,14 @@ def test_messages_of_other_protocols_have_their_names(
         (True, v2gtp.encode(b"\x80\x12\x34", 0x8002)),
         (True, v2gtp.encode(b"\x80\x12\x34", 0x8004)),
         (True, v2gtp.encode(b"\x80\x9a\x00\x11\xd0")),
+        (True, v2gtp.encode(bytes.fromhex("8008040000000000000000080e2cfaa062"))),
     ]
     report = inspect(plain(tmp_path / "c", [*spoken[:2], *foreign]), scope)
     assert names(report)[2:] == [
         f"ISO 15118-20 (common messages), {LATER}",
         f"ISO 15118-20 (DC), {LATER}",
         f"DIN 70121, {LATER}",
+        f"ISO 15118-20, {LATER}",
     ]
 
 
@@ -604,9 +607,35 @@ def test_a_frame_of_iso15118_20_has_its_name(scope: Scope) -> None:
     assert report.ok
 
 
-def test_a_document_of_din_70121_has_its_name(scope: Scope) -> None:
-    with pytest.raises(UnreadableError, match="DIN 70121: not supported"):
-        inspect(b"\x80\x9a\x00\x11\xd0\x20", scope)
+@pytest.mark.parametrize("form", [bytes, lambda it: it.hex().encode(), base64.b64encode])
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        ("809a0011d020", "DIN 70121"),
+        ("8008040000000000000000080e2cfaa062", "ISO 15118-20"),  # AuthorizationSetupReq
+        ("8098042a55aa1f00000000080e2cfaa06200", "ISO 15118-20"),  # SessionStopRes
+    ],
+)
+def test_a_document_of_another_protocol_has_its_name(
+    start: str, name: str, form: Callable[[bytes], bytes], scope: Scope
+) -> None:
+    with pytest.raises(UnreadableError, match=f"^a message of {name}: not supported"):
+        inspect(form(bytes.fromhex(start)), scope)
+
+
+def test_a_broken_message_of_iso15118_2_is_not_called_one_of_another_protocol(
+    scope: Scope,
+) -> None:
+    body = messages.session_setup_req(bytes(6))
+    for length in range(9):
+        message = exi.encode(messages.envelope(bytes(length), "SessionSetupReq", body))
+        with pytest.raises(UnreadableError, match=r"^begins like EXI, but"):
+            inspect(message[:-3], scope)
+
+
+def test_the_handshake_without_a_frame_has_its_name(spoken: Messages, scope: Scope) -> None:
+    names = [inspect(v2gtp_[8:], scope).kind for _, v2gtp_ in spoken[:2]]
+    assert names == ["supportedAppProtocolReq", "supportedAppProtocolRes"]
 
 
 # -- what a person sees -------------------------------------------------------------------------

@@ -331,7 +331,8 @@ def _read(spoken: Spoken, scope: Scope) -> tuple[Report, dict[str, Any] | None]:
     try:
         report = inspect_exi(spoken.payload, scope)
     except UnreadableError as error:
-        kind = f"{protocols.DIN}, {protocols.LATER}" if protocols.is_din(spoken.payload) else "?"
+        name = exi_json.foreign_protocol(spoken.payload)
+        kind = f"{name}, {protocols.LATER}" if name else "?"
         return _unread(kind, spoken, str(error)), None
     return report, exi.decode(spoken.payload, report.content["schema"])
 

@@ -7,7 +7,7 @@ The checks have the order of `evcc.iso15118_2.installation`. A check that only t
 from collections.abc import Callable
 from typing import Any
 
-from evcc import chain, exi, ids, p256_curve, protocols, signature
+from evcc import chain, exi, ids, p256_curve, signature
 from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
@@ -45,10 +45,8 @@ def inspect_exi(data: bytes, scope: Scope) -> Report:
     try:
         message = exi.decode(data, schema)
     except EvccError as error:
-        if protocols.is_din(data):
-            name = f"a message of {protocols.DIN}: {protocols.LATER}"
-            raise UnreadableError(name) from error
-        raise UnreadableError(f"begins like EXI, but: {error}") from error
+        text = exi_json.name_of_foreign(data) or f"begins like EXI, but: {error}"
+        raise UnreadableError(text) from error
     report = inspect_message(message, schema, scope)
     report.content = {"bytes": len(data), **report.content}
     _check_form(report, data, message, schema)
