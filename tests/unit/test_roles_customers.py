@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ class Operator:
         self.done: list[tuple[str, ...]] = []
         self.pool: set[str] = set()
         self.fails: Exception | None = None
+        self.asked = 0  # to end a contract
+        self.refuses: set[str] = set()  # EMAIDs whose end is refused
         self.stops: BaseException | None = None  # after the pool's answer to the next call
 
     def identify(self, *proof: str) -> str:
@@ -42,10 +45,13 @@ class Operator:
         return emaid
 
     def terminate(self, emaid: str) -> None:
+        self.asked += 1
         if self.fails:
             raise self.fails
         if emaid not in self.pool:
             raise OpcpError("refused", "404", 404)
+        if emaid in self.refuses:
+            raise OpcpError("refused", "409", 409)
         self.done.append(("terminate", emaid))
         self.pool.remove(emaid)
         self._answered()
@@ -171,6 +177,39 @@ def test_an_end_without_an_answer_is_completed_and_nothing_lives_again(
     assert operator.pool == set()
 
 
+@STOPS
+def test_the_next_process_completes_an_end_by_itself(
+    customers: Customers, operator: Any, tmp_path: Path, stop: BaseException
+):
+    emaid, other = (customers.onboard("plate", "AB12", "123456") for _ in range(2))
+    operator.stops = stop
+    with pytest.raises(type(stop)):
+        customers.terminate(emaid)
+    customers.close()
+    with closing(Customers(operator, tmp_path / "customers.sqlite")) as again:
+        again.complete()
+        assert again.get(emaid).state == book.ENDED
+    assert operator.pool == {other}
+
+
+def test_an_end_that_the_pool_refuses_keeps_back_no_other_one(
+    customers: Customers, operator: Operator
+):
+    emaids = [customers.onboard("plate", "AB12", "123456") for _ in range(3)]
+    for emaid in emaids:
+        operator.fails = OpcpError("unreachable")
+        with pytest.raises(OpcpError):
+            customers.terminate(emaid)
+    with pytest.raises(OpcpError, match="unreachable"):
+        customers.complete()
+    assert operator.asked == len(emaids) + 1, "the pool would not answer for the others either"
+    operator.fails, operator.refuses = None, {emaids[0]}
+    with pytest.raises(OpcpError, match="409"):
+        customers.complete()
+    assert [customer.emaid for customer in customers.all(book.ENDING)] == emaids[:1]
+    assert operator.pool == {emaids[0]}
+
+
 def test_an_end_that_the_pool_refuses_stays_intended(customers: Customers, operator: Operator):
     emaid = customers.onboard("plate", "AB12", "123456")
     operator.fails = OpcpError("refused", "403", 403)
@@ -197,6 +236,40 @@ def test_a_replacement_that_was_stopped_makes_no_third_contract(
     assert operator.pool == {new}
     assert operator.done[1:] == [("contract", new), ("terminate", emaid)]
     assert [customer.emaid for customer in customers.all(book.SIGNED)] == [new]
+
+
+@STOPS
+@pytest.mark.parametrize("stops_in", ["contract", "terminate"])
+def test_the_old_contract_of_a_stopped_replacement_is_ended_once(
+    customers: Customers, operator: Operator, stops_in: str, stop: BaseException
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    if stops_in == "terminate":
+        operator.terminate = failing_once(operator, operator.terminate, stop)  # type: ignore[method-assign]
+    else:
+        operator.stops = stop
+    with pytest.raises(type(stop)):
+        customers.replace(emaid)
+    for _ in range(2):
+        customers.complete()
+    (new,) = operator.pool
+    assert operator.done[1:] == [("contract", new), ("terminate", emaid)]
+    assert customers.get(emaid).state == book.ENDED
+    assert customers.replace(emaid) == new
+    assert operator.pool == {new}
+
+
+def test_a_replacement_without_a_new_contract_ends_nothing(
+    customers: Customers, operator: Operator
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    for fails in (OpcpError("unreachable"), OpcpError("refused", "400", 400)):
+        operator.fails = fails
+        with pytest.raises(OpcpError):
+            customers.replace(emaid)
+        operator.fails = None
+        customers.complete()
+        assert operator.pool == {emaid}
 
 
 def failing_once(operator: Operator, call: Callable[[str], None], stop: BaseException) -> Any:

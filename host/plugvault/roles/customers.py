@@ -2,9 +2,11 @@
 sessions to bill.
 
 Events of the pools change the states as OPCP requires: after a new provisioning key the operator
-asks the customer before it makes a new contract, and after a factory reset it makes none.
+asks the customer before it makes a new contract, and after a factory reset it makes none. An end
+is stored before the pool is asked for it, and is completed after a stop or a lost answer.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -15,12 +17,17 @@ from evcc import ids
 from evcc.errors import EvccError
 from plugvault.roles.client import OpcpError
 from plugvault.roles.follower import Follower
+from plugvault.roles.health import Health
 from plugvault.roles.mo import Operator
+from plugvault.roles.repetition import Repetition
 from plugvault.roles.state_file import EventError, Run, StateFile, is_new_event
 
 SIGNED, QUEUED, SENT, DELIVERED = "signed", "queued", "sent", "delivered"
 ASK, RESET, REJECTED, ENDED, DECLINED = "ask", "reset", "rejected", "ended", "declined"
 ENDING = "ending"  # the operator has asked the pool for the end, and has no answer yet
+
+ENDS = "ends"  # the name in `Health` of the loop that completes them
+COMPLETE_EVERY = 60.0  # seconds between its turns
 
 _OPEN = (SIGNED, QUEUED, SENT, DELIVERED)  # the states of an existing contract
 
@@ -84,22 +91,29 @@ class Customers:
     """An operator's customers. `file`: made when missing. `close()` when done.
 
     Methods that call the pools raise OpcpError, as `Operator` does. Methods for one contract raise
-    CustomerError: "unknown", "state".
+    CustomerError: "unknown", "state". `health`: which loops fail.
     """
 
     def __init__(self, operator: Operator, file: Path) -> None:
         self._operator = operator
         self._state_file = StateFile(file, _TABLES)
+        self._ends = threading.RLock()  # one end or replacement at a time
+        self.health = Health()
         self._follower: Follower | None = None
+        self._completion: Repetition | None = None
 
     def close(self) -> None:
-        if self._follower is not None:
-            self._follower.close()
+        for loop in (self._follower, self._completion):
+            if loop is not None:
+                loop.close()
+        self.health.close()
         self._state_file.close()
 
     def follow(self) -> None:
-        """Read the operator's events from the stream, in a thread, from the stored position on."""
-        self._follower = Follower(self._operator.client, self._state_file, self.take)
+        """Read the operator's events from the stream, in a thread, from the stored position on; in
+        another thread, `complete` now and every COMPLETE_EVERY seconds."""
+        self._follower = Follower(self._operator.client, self._state_file, self.take, self.health)
+        self._completion = Repetition(ENDS, self.complete, COMPLETE_EVERY, self.health)
 
     def take(self, event: Mapping[str, Any]) -> str:
         """Change the state of an event's contract. The same event again changes nothing.
@@ -136,30 +150,57 @@ class Customers:
         """Make a contract under a new EMAID and end this one. Returns the new EMAID.
 
         The new EMAID is stored first: a repetition after a stop or a lost answer makes no third
-        contract.
+        contract, and has the same answer after `complete` was faster.
         """
-        customer = self._with(emaid, *_OPEN, ENDING)
-        new = self._successor(customer.emaid)
-        if new is None or not self._operator.is_taken(new):
-            self._with(customer.emaid, *_OPEN)
-            new = new or self._new_successor(customer.emaid)
-            self._sign(new, customer.pcid)
-        self.terminate(customer.emaid)
+        with self._ends:
+            customer = self._with(emaid, *_OPEN, ENDING, ENDED)
+            new = self._successor(customer.emaid)
+            if new is None or not self._operator.is_taken(new):
+                self._with(customer.emaid, *_OPEN)
+                new = new or self._new_successor(customer.emaid)
+                self._sign(new, customer.pcid)
+            if customer.state != ENDED:
+                self.terminate(customer.emaid)
         return new
 
     def terminate(self, emaid: str) -> None:
-        """End a contract. Its state is ENDING until the pool has confirmed the end; after a stop
-        or a lost answer the call is to be repeated."""
-        customer = self._with(emaid, *_OPEN, ENDING)
-        self._store(Customer(customer.emaid, customer.pcid, ENDING))
-        try:
-            self._operator.terminate(customer.emaid)
-        except OpcpError as error:
-            if error.status != HTTPStatus.NOT_FOUND:  # else an earlier request has ended it
-                raise
-        with self._state_file.transaction() as run:
-            _put(run, Customer(customer.emaid, customer.pcid, ENDED))
-            run("DELETE FROM successors WHERE ? IN (emaid, successor)", (customer.emaid,))
+        """End a contract. Its state is ENDING until the pool has confirmed the end: after a stop
+        or a lost answer `complete` asks again, and so does a repetition of this call."""
+        with self._ends:
+            customer = self._with(emaid, *_OPEN, ENDING)
+            self._store(Customer(customer.emaid, customer.pcid, ENDING))
+            try:
+                self._operator.terminate(customer.emaid)
+            except OpcpError as error:
+                if error.status != HTTPStatus.NOT_FOUND:  # else an earlier request has ended it
+                    raise
+            with self._state_file.transaction() as run:
+                _put(run, Customer(customer.emaid, customer.pcid, ENDED))
+                run("DELETE FROM successors WHERE successor = ?", (customer.emaid,))
+
+    def complete(self) -> None:
+        """Complete the ends, and the ends of replaced contracts, that a stop or a lost answer has
+        left. An end that the pool refuses does not keep back the others: its OpcpError is raised
+        last."""
+        refusal: OpcpError | None = None
+        with self._ends:
+            for emaid, successor in self._unended():
+                try:
+                    if successor is None or self._operator.is_taken(successor):
+                        self.terminate(emaid)
+                except OpcpError as error:
+                    if not error.status:
+                        raise  # the others would have no answer either
+                    refusal = error
+        if refusal is not None:
+            raise refusal
+
+    def _unended(self) -> list[tuple[str, str | None]]:
+        """The EMAIDs of the contracts to end, a replaced one with the EMAID of its successor."""
+        successors = self._state_file.rows("SELECT emaid, successor FROM successors")
+        existing = {customer.emaid for customer in self.all(*_OPEN)}
+        replaced = [(old, new) for old, new in successors if {old, new} <= existing]
+        return [(customer.emaid, None) for customer in self.all(ENDING)] + replaced
 
     def answer(self, emaid: str, accepted: bool) -> None:
         """Store the customer's answer: either the contract is made again for the vehicle's new
