@@ -18,6 +18,7 @@ from typing import IO, cast
 
 log = logging.getLogger("plugvault.processes")
 
+PATIENCE = 120.0  # seconds a start waits for each step, and each answer, of a process of its own
 GRACE = 10.0  # seconds after the end of its supervisor in which a child ends by itself
 _STOP = 5.0  # seconds a child may take to end when it is asked to
 _STEADY = 10.0  # seconds a child must last before its end counts as its first again
@@ -74,7 +75,7 @@ class Supervised:
     `restarts`: the number of starts after the first.
     """
 
-    start_timeout = 60.0  # seconds a child may take to become ready
+    start_timeout = PATIENCE  # seconds a child may take to become ready
     longest_delay = 5.0  # seconds between two starts, at most
 
     def __init__(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from evcc.vault import VaultError
 from plugvault.ecosystem.authorities import LABELS, SOON, Authorities
 from plugvault.ecosystem.folder import Folder, FolderError
 from plugvault.pki import path
@@ -53,6 +54,20 @@ def test_a_certificate_that_ends_soon_is_issued_anew_for_the_same_key(
     assert len(second.issued) == 2  # the leaves of CPS and station; the CAs have years to go
     assert second.cps.certificate != first.cps.certificate
     assert second.cps.key.public_key() == first.cps.key.public_key()
+
+
+def test_a_process_that_may_not_issue_uses_the_certificates_as_they_are(
+    tmp_path: Path, softhsm: Path
+):
+    with pytest.raises(VaultError, match="not-found"):
+        start(tmp_path / "eco", softhsm, issues=False)
+    first = start(tmp_path / "eco", softhsm)
+    assert start(tmp_path / "eco", softhsm, issues=False).untimely == []
+    for ahead in (90 * DAY - SOON, -DAY):
+        second = start(tmp_path / "eco", softhsm, NOW + ahead, issues=False)
+        assert leaves(second) == leaves(first)
+        assert {"cps-leaf", "cpo-leaf"} <= set(second.untimely)
+        assert second.issued == []
 
 
 def test_the_newer_edition_has_cas_of_its_own_and_keeps_them(short_dir: Path, softhsm: Path):

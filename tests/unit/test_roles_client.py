@@ -17,7 +17,7 @@ import pytest
 
 from plugvault.roles import cpo
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError
-from plugvault.roles.connections import AT_ONCE, Answer, Request
+from plugvault.roles.connections import AT_ONCE, Answer, Connections, Request
 from plugvault.roles.cpo import ChargePointOperator
 from plugvault.roles.mo import Operator
 from world import EMAID, PCID
@@ -160,6 +160,24 @@ def raw_server(*connections: Sequence[bytes]) -> Iterator[tuple[str, list[str]]]
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", seen
         thread.join()
+
+
+def test_a_call_waits_as_long_as_it_names_or_its_client_or_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    waits: list[float] = []
+
+    def send(_: object, request: Request) -> Answer:
+        waits.append(request.timeout)
+        return Answer(request, 200, b'{"access_token": "t", "expires_in": 3600}')
+
+    monkeypatch.setattr(Connections, "send", send)
+    credentials = Credentials("id", "secret", "http://x")
+    for patience in ({}, {"timeout": 120.0}):
+        with OpcpClient("http://x", credentials, **patience) as client:
+            client.call("GET", "/")
+            client.call("GET", "/", timeout=3.0)
+    assert waits == [10.0, 10.0, 3.0, 120.0, 120.0, 3.0]
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

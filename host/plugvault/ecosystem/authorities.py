@@ -2,7 +2,8 @@
 
 Keys and certificates of an earlier start are used again; missing ones are made. A certificate
 that ends within a week is issued again, for the same key; so is one that is not valid yet, from a
-start with a clock ahead.
+start with a clock ahead. A single process of a running ecosystem issues nothing: the pools and the
+other processes would not know it, and the clock may be wrong.
 """
 
 from collections.abc import Callable
@@ -47,7 +48,8 @@ class Authorities:
     certificates, the operator's contracts, and contracts for operators without a PKI. cps,
     station: leaves. telematics: the maker's key for the channel to its vehicles. access: signs
     access tokens. webhooks: the key that webhook secrets are derived from. keys: every key, by its
-    token. issued: the certificates of this start, DER.
+    token. issued: the certificates of this start, DER. untimely: the names of certificates that a
+    process without `issues` uses although they are to be issued again.
 
     enrolment: the Sub2 for each name of EST, see `opcp.services`. every: all CAs. certificates:
     all but the roots', DER. newer: the roots of ISO 15118-20, on P-521 and Ed448, with their
@@ -62,12 +64,17 @@ class Authorities:
         ocsp: str,
         pool: str = POOL,
         edition20: bool = False,
+        issues: bool = True,
     ) -> None:
         """`ocsp`: address of the responder, written into certificates; `pool`: the company of the
-        V2G root; `edition20`: make the CAs of ISO 15118-20 too. A folder with them keeps them."""
+        V2G root; `edition20`: make the CAs of ISO 15118-20 too. A folder with them keeps them.
+        `issues`: False for a process that only uses certificates; a missing one raises
+        VaultError("not-found")."""
         self._folder, self._tokens, self._now, self._ocsp = folder, tokens, now, ocsp
         self.keys: dict[str, list[AnyKey]] = {}
+        self._issues = issues
         self.issued: list[bytes] = []
+        self.untimely: list[str] = []
         self.certificates: list[bytes] = []
         self.every: list[Authority] = []
         self.v2g = self._root("v2g", pool, "V2G Root CA")
@@ -189,11 +196,18 @@ class Authorities:
         if certificate is not None and not _is_for(certificate, key):
             advice = f"put its key back, or remove certificates/{name}.pem for a new one"
             raise VaultError("refused", f"{name} is not for the key in its token: {advice}")
-        if certificate is None or not _is_valid(path.read_any(certificate), self._now):
-            certificate = make()
-            self._folder.store_certificate(name, certificate)
-            self.issued.append(certificate)
-        return certificate
+        if certificate is not None:
+            if _is_valid(path.read_any(certificate), self._now):
+                return certificate
+            if not self._issues:
+                self.untimely.append(name)
+                return certificate
+        elif not self._issues:
+            raise VaultError("not-found", f"certificates/{name}.pem")
+        new = make()
+        self._folder.store_certificate(name, new)
+        self.issued.append(new)
+        return new
 
 
 def _is_for(certificate: bytes, key: AnyKey) -> bool:

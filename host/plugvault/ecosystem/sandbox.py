@@ -6,8 +6,10 @@ process prepares the folder, makes the sample vehicles over HTTP, and then has n
 ecosystems become partners of each other.
 """
 
+import logging
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -29,7 +31,7 @@ from plugvault.opcp import tls
 from plugvault.opcp.services import Settings
 from plugvault.pools import certificates, clients
 from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM, Caller
-from plugvault.processes import Supervised
+from plugvault.processes import PATIENCE, Supervised
 from plugvault.requests import values
 from plugvault.requests.write import write
 from plugvault.roles.client import Credentials, OpcpClient
@@ -39,6 +41,9 @@ from plugvault.store import SqlStore
 from plugvault.tokens import Token
 from plugvault.tokens.selection import TokenConfiguration
 
+log = logging.getLogger("plugvault.ecosystem.sandbox")
+
+SLOW = 10.0  # seconds until a step of the start that is still at work says so
 _PROCESS = "plugvault.ecosystem.process"
 
 
@@ -93,7 +98,8 @@ class _Prepared:
     tls: ssl.SSLContext | None
 
     def client(self, plan: Plan, role: str) -> OpcpClient:
-        return OpcpClient(plan.local_url, self.credentials[role], self.tls)
+        """For the start, which waits longer than a running call does."""
+        return OpcpClient(plan.local_url, self.credentials[role], self.tls, PATIENCE)
 
 
 class Sandbox(Startable):
@@ -137,17 +143,30 @@ class Sandbox(Startable):
             for work in WORK
             for _ in range(self._processes[work])
         ]
-        self._on_step("Keys in tokens, certificates, roles")
-        prepared = {plan.name: self._prepare(plan) for plan in self._plans}
-        self._register_partners()
-        self._save_links({name: ecosystem.v2g_root for name, ecosystem in prepared.items()})
-        self._on_step("Processes that answer and deliver")
+        with self._step("Keys in tokens, certificates, roles"):
+            prepared = {plan.name: self._prepare(plan) for plan in self._plans}
+            self._register_partners()
+            self._save_links({name: ecosystem.v2g_root for name, ecosystem in prepared.items()})
         # One after the other: a login writes to the token, and SoftHSM does not find a token that
         # is being written to.
-        for plan, work, process in processes:
-            process.start(self._orders(plan, work).line())
-        self._on_step("Sample vehicles")
-        self._make_samples(prepared)
+        for number, (plan, work, process) in enumerate(processes, 1):
+            with self._step(f"Processes that answer and deliver, {number} of {len(processes)}"):
+                process.start(self._orders(plan, work).line())
+        with self._step("Sample vehicles"):
+            self._make_samples(prepared)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """A step of the start, which says when it takes long."""
+        self._on_step(name)
+        text = "the start takes long: %s (up to %.0f s for each process and each answer)"
+        timer = threading.Timer(SLOW, log.warning, (text, name, PATIENCE))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _spawn(self, plan: Plan) -> Supervised:
         fd = plan.listener.fileno()

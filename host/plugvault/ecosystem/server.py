@@ -21,8 +21,9 @@ from fastapi import FastAPI
 from plugvault.opcp import tls
 from plugvault.opcp.connections import Connections
 from plugvault.opcp.protocol import HttpProtocol
+from plugvault.processes import PATIENCE
 
-_START = 10.0  # seconds the server may take to start, or to stop
+_STOP = 10.0  # seconds the server may take to stop
 _BACKLOG = 2048  # connections that wait to be accepted
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _EXHAUSTED_PAUSE = 1.0  # seconds without a new connection after that
@@ -158,7 +159,7 @@ def in_thread(app: FastAPI, listener: socket.socket) -> Iterator[None]:
     )
     thread.start()
     try:
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + PATIENCE
         while not http_server.started:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the OPCP server did not start")
@@ -166,4 +167,4 @@ def in_thread(app: FastAPI, listener: socket.socket) -> Iterator[None]:
         yield
     finally:
         http_server.should_exit = True
-        thread.join(_START)
+        thread.join(_STOP)

@@ -13,7 +13,14 @@ from typing import Any
 from plugvault.contexts import Closeable
 from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import ISO2
-from plugvault.roles.connections import Answer, Connections, OpcpError, Request, Stream
+from plugvault.roles.connections import (
+    TIMEOUT,
+    Answer,
+    Connections,
+    OpcpError,
+    Request,
+    Stream,
+)
 
 __all__ = ["Credentials", "OpcpClient", "OpcpError", "contract_data", "encode"]
 
@@ -35,17 +42,22 @@ class OpcpClient(Closeable):
     OpcpError.
 
     `credentials`: None for an ecosystem in open mode. `trust`: the roots of an HTTPS server, if
-    they are not this machine's own. `observe`: called for each call with (method and path, body
-    bytes sent, body bytes received).
+    they are not this machine's own. `timeout`: seconds for a call that names none. `observe`:
+    called for each call with (method and path, body bytes sent, body bytes received).
     """
 
     observe: Callable[[str, int, int], None] | None = None
 
     def __init__(
-        self, url: str, credentials: Credentials | None, trust: ssl.SSLContext | None = None
+        self,
+        url: str,
+        credentials: Credentials | None,
+        trust: ssl.SSLContext | None = None,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._credentials = credentials
         self._connections = Connections(url, trust)
+        self._timeout = timeout
         self._token = ""
         self._expires = 0.0
 
@@ -106,7 +118,7 @@ class OpcpClient(Closeable):
 
     def _request(self, method: str, path: str, **options: Any) -> Request:
         """The request with the access token."""
-        request = _request(method, path, **options)
+        request = _request(method, path, **{"timeout": self._timeout, **options})
         if self._credentials is None:
             return request
         bearer = f"Bearer {self._access(self._credentials)}"
@@ -120,7 +132,9 @@ class OpcpClient(Closeable):
                 "audience": credentials.audience,
                 "grant_type": "client_credentials",
             }
-            request = _request("POST", "/oauth/token", json=body, repeatable=True)
+            request = _request(
+                "POST", "/oauth/token", json=body, repeatable=True, timeout=self._timeout
+            )
             answer = _json(_accepted(self._send(request)))
             self._token = answer["access_token"]
             self._expires = time.monotonic() + answer["expires_in"] - _EARLY
