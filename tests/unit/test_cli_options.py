@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Annotated
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -51,3 +53,15 @@ def test_help_has_the_docstring_and_the_options_texts() -> None:
     status, text = run("--help")
     assert status == 0
     assert all(words in text for words in ("Print the options.", "A name.", "Print JSON."))
+
+
+def test_another_parameter_is_left_to_another_decorator(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @options_from(Options)
+    def both(options: Options, extra: int) -> None:
+        typer.echo(f"{options.name} {extra}")
+
+    assert list(inspect.signature(both).parameters) == ["name", "as_json", "count", "extra"]
+    both(name="a", as_json=False, count=1, extra=7)
+    assert capsys.readouterr().out == "a 7\n"

@@ -3,7 +3,7 @@
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,6 +14,7 @@ from evcc.errors import EvccError
 from plugvault.campaign import cases
 from plugvault.campaign.explained import circumstances_of, document_of
 from plugvault.cli import key_file, table
+from plugvault.cli.options import options_from
 from plugvault.cli.times import seconds
 from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.explanation import (
@@ -35,31 +36,32 @@ _MOST = 96  # bytes of a value on one line
 _KINDS = {"oem": "OEM", "mo": "MO"}  # of a root by the word in its subject; any other: V2G
 
 
-@names_a_token
-def explain(
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, but those that name a token."""
+
     message: Annotated[
         Path,
         typer.Argument(metavar="MESSAGE", help="A CertificateInstallationRes: EXI or V2GTP."),
-    ],
-    token_options: TokenOptions,
+    ]
     test_key: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="The vehicle's provisioning key, PEM or DER: for a key that is no secret.",
         ),
-    ] = None,
+    ] = None
     trust: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
             help="A root that the vehicle trusts, in any form of `inspect`; may be repeated.",
         ),
-    ] = None,
+    ] = None
     at: Annotated[
         str | None,
         typer.Option(help="The vehicle's clock: 2026-01-31[T12:00:00Z] or Unix seconds."),
-    ] = None,
+    ] = None
     theirs: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,13 +69,17 @@ def explain(
             help="A value of your module: z, k, iv or scalar; may be repeated. The first one that "
             "is wrong is named, with the mistake that gives it.",
         ),
-    ] = None,
+    ] = None
     secrets: Annotated[
         bool,
         typer.Option(help="Print Z, K and the scalar too, which give the contract key away."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+    ] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+
+
+@names_a_token
+@options_from(Options)
+def explain(options: Options, token_options: TokenOptions) -> None:
     """Explain a contract message: paths, every digest, the signature, the key agreement.
 
     With --token the provisioning key is one in a token: a pkcs11: URI names both, as in
@@ -86,28 +92,30 @@ def explain(
     Exit status: 0 when every step is right, 1 when one is not, 2 when the message, a root or the
     key cannot be read.
     """
-    with ExitStack() as stack:
-        try:
-            data = message.read_bytes()
-            key = _key(stack, test_key, token_options)
-            values = parse_theirs(theirs or [])
-            if values and key is None:
-                raise ExplainError("theirs", "--theirs needs --test-key or --token")
-            circumstances = _circumstances(message, trust or [], at)
-            steps = steps_of(data, circumstances, key)
-            if values and key is not None:
-                steps.append(_deviation(data, steps, key, values))
-        except EvccError as error:
-            is_message = error.reason == "message"
-            _fail((f"{message}: " if is_message else "") + (error.detail or str(error)))
-        except OSError as error:
-            _fail(f"{error.filename}: {error.strerror}")
-    if as_json:
-        print(json.dumps([document_of(step, secrets) for step in steps], indent=1))
-    else:
-        for step in steps:
-            _print(step, secrets)
+    try:
+        steps = _steps(options, token_options)
+    except EvccError as error:
+        is_message = error.reason == "message"
+        _fail((f"{options.message}: " if is_message else "") + (error.detail or str(error)))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}")
+    _show(steps, options)
     raise typer.Exit(1 if any(step.good is False for step in steps) else 0)
+
+
+def _steps(options: Options, token_options: TokenOptions) -> list[Step]:
+    """The steps of the message, the last one the comparison with --theirs. Raises EvccError,
+    OSError."""
+    data = options.message.read_bytes()
+    with ExitStack() as stack:
+        key = _key(stack, options.test_key, token_options)
+        values = parse_theirs(options.theirs or [])
+        if values and key is None:
+            raise ExplainError("theirs", "--theirs needs --test-key or --token")
+        steps = steps_of(data, _circumstances(options), key)
+        if values and key is not None:
+            steps.append(_deviation(data, steps, key, values))
+    return steps
 
 
 def _deviation(
@@ -136,15 +144,15 @@ def _key(stack: ExitStack, file: Path | None, token_options: TokenOptions) -> Ke
     return opened
 
 
-def _circumstances(message: Path, trust: list[Path], at: str | None) -> Circumstances:
+def _circumstances(options: Options) -> Circumstances:
     """The circumstances of the message's case, if it is one, with the roots and the time of the
     options."""
-    circumstances = _of_case(message)
-    if trust:
-        anchors = tuple(anchor for file in trust for anchor in _anchors(file))
+    circumstances = _of_case(options.message)
+    if options.trust:
+        anchors = tuple(anchor for file in options.trust for anchor in _anchors(file))
         circumstances = replace(circumstances, anchors=anchors)
-    if at is not None or (trust and circumstances.at is None):
-        circumstances = replace(circumstances, at=seconds(at))
+    if options.at is not None or (options.trust and circumstances.at is None):
+        circumstances = replace(circumstances, at=seconds(options.at))
     return circumstances
 
 
@@ -166,6 +174,14 @@ def _of_case(file: Path) -> Circumstances:
     names = [Path(entry.name).name for entry in (case.twin, *case.before, case.message)]
     number = names.index(file.name) if file.name in names else len(names) - 1
     return circumstances_of(campaign, case, number)
+
+
+def _show(steps: list[Step], options: Options) -> None:
+    if options.as_json:
+        print(json.dumps([document_of(step, options.secrets) for step in steps], indent=1))
+        return
+    for step in steps:
+        _print(step, options.secrets)
 
 
 def _print(step: Step, secrets: bool) -> None:

@@ -4,7 +4,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from evcc.x509 import Certificate
 from plugvault.cli import key_file
+from plugvault.cli.options import options_from
 from plugvault.cli.times import seconds
 from plugvault.explanation import ExplainError, KeyAgreement
 from plugvault.inspection import inspect as inspect_bytes
@@ -27,19 +28,22 @@ _FAILED = 1
 _UNREADABLE = 2
 
 
-def inspect(
+@dataclass(frozen=True)
+class Options:
+    """The options of the command."""
+
     files: Annotated[
         list[str],
         typer.Argument(metavar="FILE...", help="Files to explain; `-` reads standard input."),
-    ],
+    ]
     trust: Annotated[
         list[Path] | None,
         typer.Option(help="File with roots to trust; may be repeated.", metavar="FILE"),
-    ] = None,
+    ] = None
     at: Annotated[
         str | None,
         typer.Option(help="Check validity at this time: 2026-01-31[T12:00:00Z] or Unix seconds."),
-    ] = None,
+    ] = None
     keylog: Annotated[
         list[Path] | None,
         typer.Option(
@@ -47,29 +51,32 @@ def inspect(
             " beside a capture is read without it.",
             metavar="FILE",
         ),
-    ] = None,
+    ] = None
     svg: Annotated[
         Path | None,
         typer.Option(help="Draw the sessions of a capture into this file.", metavar="FILE"),
-    ] = None,
+    ] = None
     plain: Annotated[
         Path | None,
         typer.Option(
             help="Write the messages of a capture into this capture, without TLS.",
             metavar="FILE",
         ),
-    ] = None,
+    ] = None
     key: Annotated[
         Path | None,
         typer.Option(
             help="The provisioning key of a test vehicle, PEM or DER: sealed keys are opened.",
             metavar="FILE",
         ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per file.")
-    ] = False,
-) -> None:
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = (
+        False
+    )
+
+
+@options_from(Options)
+def inspect(options: Options) -> None:
     """Explain the content of files, with the result of every check.
 
     It reads EXI and V2GTP messages, certificates and chains (DER, PEM, PKCS#7), certificate
@@ -81,19 +88,23 @@ def inspect(
     """
     # A check reports the faults of a certificate; a library's warning would be a second report.
     warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)
-    keys = b"\n".join(_read_option(file, "--keylog") for file in keylog or [])
-    scope = Scope(
-        seconds(at), _anchors(trust or []), is_now=at is None, keylog=keys, key=_key(key)
-    )
-    status, captures = _report_each(files, scope, as_json)
-    if svg is not None:
-        capture = _only(captures, "--svg")
-        picture = draw(Path(capture.file).name, capture.report.content)
-        _write("--svg", svg, lambda: svg.write_text(picture, encoding="utf-8"))
-    if plain is not None:
-        capture = _only(captures, "--plain")
-        _write("--plain", plain, lambda: write_plain(capture.data, capture.scope.keylog, plain))
+    status, captures = _report_each(options.files, _scope(options), options.as_json)
+    if options.svg is not None:
+        _draw(_only(captures, "--svg"), options.svg)
+    if options.plain is not None:
+        _write_plain(_only(captures, "--plain"), options.plain)
     raise typer.Exit(status)
+
+
+def _scope(options: Options) -> Scope:
+    keys = (_read_option(file, "--keylog") for file in options.keylog or [])
+    return Scope(
+        seconds(options.at),
+        _anchors(options.trust or []),
+        is_now=options.at is None,
+        keylog=b"\n".join(keys),
+        key=_key(options.key),
+    )
 
 
 class _Read(NamedTuple):
@@ -136,6 +147,15 @@ def _only(captures: list[_Read], option: str) -> _Read:
         text = f"{len(captures)} readable captures are given; this option takes one"
         raise typer.BadParameter(text, param_hint=option)
     return captures[0]
+
+
+def _draw(capture: _Read, path: Path) -> None:
+    picture = draw(Path(capture.file).name, capture.report.content)
+    _write("--svg", path, lambda: path.write_text(picture, encoding="utf-8"))
+
+
+def _write_plain(capture: _Read, path: Path) -> None:
+    _write("--plain", path, lambda: write_plain(capture.data, capture.scope.keylog, path))
 
 
 def _write(option: str, path: Path, write: Callable[[], object]) -> None:
