@@ -168,9 +168,9 @@ _NEW_ROOT_KEY = (
 _EXPIRY = "A certificate holds from its first to its last second."
 _CA = "Only a CA certificate, with CA flag and keyCertSign, issues certificates."
 _ANCHOR = "Trust comes from the roots in the vehicle, never from the message."
-_ANYONE = "An attacker makes a path of his own and is taken for the {}."
+_ANYONE = "An attacker makes a path and is taken for the {}."
 _OLD_KEY = "Keys of the past, no longer guarded, are good for ever."
-_MINT = "The owner of one certificate makes others, and is any {} he likes."
+_MINT = "The owner of one certificate makes others and is taken for any {}."
 
 # number, title, because, gain, the path's change
 _LEAVES: tuple[tuple[int, str, str, str, Any], ...] = (
