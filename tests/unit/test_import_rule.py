@@ -30,7 +30,7 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 # The areas that each area of plugvault may import, besides itself. All may use `evcc`.
 BELOW = {
     "bounded": set(),
-    "contract": {"pki"},
+    "contract": {"exi_xml", "pki"},
     "pki": set(),
     "runtimes": set(),
     "contexts": set(),

@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
-from xml.sax.saxutils import escape, quoteattr
 
 import pybase64
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from evcc.errors import EvccError
+from plugvault import exi_xml
 from plugvault.contract.iso15118_2.bundle import NO_SESSION, Message
 
 LIMIT = 32_768  # characters: a bundle has about 6,000
@@ -27,15 +27,6 @@ BODY = "urn:iso:15118:2:2013:MsgBody"
 TYPES = "urn:iso:15118:2:2013:MsgDataTypes"
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
 
-_PREFIX = {
-    DEF: "v2gci_d:",
-    HEADER: "v2gci_h:",
-    BODY: "v2gci_b:",
-    TYPES: "v2gci_t:",
-    DSIG: "ds:",
-}
-_DECLARED = "".join(f' xmlns:{prefix[:-1]}="{name}"' for name, prefix in _PREFIX.items())
-
 
 class XmlError(EvccError):
     """XML that is not a CertificateInstallationRes."""
@@ -43,8 +34,7 @@ class XmlError(EvccError):
     REASONS = ("format", "element", "value", "too-long")
 
 
-# (text -> value, value -> text)
-_Text = tuple[Callable[[str], Any], Callable[[Any], str]]
+_Text = Callable[[str], Any]
 
 
 def _decode(text: str) -> bytes:
@@ -55,11 +45,6 @@ def _hex(text: str) -> bytes:
     if not re.fullmatch("(?:[0-9A-Fa-f]{2}){1,8}", text):
         raise ValueError("not a SessionID")
     return bytes.fromhex(text)
-
-
-BASE64: _Text = (_decode, pybase64.b64encode_as_string)
-HEX: _Text = (_hex, lambda value: value.hex().upper())
-STRING: _Text = (str, escape)
 
 
 class _Node:
@@ -89,7 +74,7 @@ def _many(namespace: str, name: str, node: _Node) -> tuple[str, str, _Node, bool
 
 
 _ID = (("Id", f"{{{TYPES}}}Id"),)
-_binary = _Node(text=BASE64)
+_binary = _Node(text=_decode)
 _algorithm = _Node(attributes=(("Algorithm", "Algorithm"),))
 _certificates = (
     _one(TYPES, "Certificate", _binary),
@@ -108,21 +93,21 @@ _signed_info = _Node(
 )
 _signature = _Node(
     _one(DSIG, "SignedInfo", _signed_info),
-    _one(DSIG, "SignatureValue", _Node(text=BASE64, attributes=(("Id", "Id"),))),
+    _one(DSIG, "SignatureValue", _Node(text=_decode, attributes=(("Id", "Id"),))),
 )
 _response = _Node(
-    _one(BODY, "ResponseCode", _Node(text=STRING)),
+    _one(BODY, "ResponseCode", _Node(text=str)),
     _one(BODY, "SAProvisioningCertificateChain", _Node(*_certificates)),
     _one(BODY, "ContractSignatureCertChain", _Node(*_certificates, attributes=_ID)),
-    _one(BODY, "ContractSignatureEncryptedPrivateKey", _Node(text=BASE64, attributes=_ID)),
-    _one(BODY, "DHpublickey", _Node(text=BASE64, attributes=_ID)),
-    _one(BODY, "eMAID", _Node(text=STRING, attributes=_ID)),
+    _one(BODY, "ContractSignatureEncryptedPrivateKey", _Node(text=_decode, attributes=_ID)),
+    _one(BODY, "DHpublickey", _Node(text=_decode, attributes=_ID)),
+    _one(BODY, "eMAID", _Node(text=str, attributes=_ID)),
 )
 _message = _Node(
     _one(
         DEF,
         "Header",
-        _Node(_one(HEADER, "SessionID", _Node(text=HEX)), _one(DSIG, "Signature", _signature)),
+        _Node(_one(HEADER, "SessionID", _Node(text=_hex)), _one(DSIG, "Signature", _signature)),
     ),
     _one(DEF, "Body", _Node(_one(BODY, "CertificateInstallationRes", _response))),
 )
@@ -135,29 +120,7 @@ def write(message: Message) -> bytes:
     header = dict(content["Header"])
     if header.get("SessionID") == NO_SESSION:
         del header["SessionID"]
-    root = f"{_PREFIX[DEF]}V2G_Message"
-    text = _write(root, _message, {**content, "Header": header}, _DECLARED)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
-
-
-def _write(name: str, node: _Node, value: Any, attributes: str = "") -> str:
-    for key, attribute in node.attributes:
-        if key in value:
-            attributes += f" {_prefixed(attribute)}={quoteattr(value[key])}"
-    if node.text:
-        content = node.text[1](value["value"] if node.attributes else value)
-    else:
-        content = "".join(
-            _write(_PREFIX[namespace] + child, inner, item)
-            for namespace, child, inner, many in node.children
-            if child in value
-            for item in (value[child] if many else (value[child],))
-        )
-    return f"<{name}{attributes}>{content}</{name}>"
-
-
-def _prefixed(attribute: str) -> str:
-    return attribute.replace(f"{{{TYPES}}}", _PREFIX[TYPES])
+    return exi_xml.to_xml({"V2G_Message": {**content, "Header": header}}).encode()
 
 
 def read(document: bytes) -> Message:
@@ -191,7 +154,7 @@ def _read(element: Element, node: _Node) -> Any:
     if unknown:
         raise XmlError("element", f"unexpected attribute {unknown[0]} in {element.tag}")
     if node.text:
-        text = _read_text(element, node.text[0])
+        text = _read_text(element, node.text)
         return {**value, _SIMPLE_WITH_ATTRIBUTES: text} if node.attributes else text
     expected = {f"{{{ns}}}{name}": (name, inner, many) for ns, name, inner, many in node.children}
     order, last = list(expected), 0
