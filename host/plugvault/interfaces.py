@@ -114,7 +114,7 @@ def _flags(interface: str) -> int:
 
 
 def _address(interface: str) -> bytes:
-    """Raises InterfaceError."""
+    """The interface's link-local address, 16 bytes. Raises InterfaceError."""
     tentative = duplicate = ""
     for line in _ADDRESSES.read_text().splitlines():
         address, _, _, _, flags, name = line.split()

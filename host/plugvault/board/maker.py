@@ -171,12 +171,14 @@ class BoardMaker:
     def authorize(
         self, emaid: str | None, charge: str | None = None, pause: bool = False, timeouts: int = 1
     ) -> dict[str, Any]:
-        """A charging session at a station on this computer.
+        """Carry out a charging session at a station on this computer.
 
         charge: "AC" or "DC", a charge of a few messages after authorization; None: the session
-        stops. pause: end that charge with a pause, and go on with it in a second session.
-        timeouts: the factor of the module's time-outs.
+        stops. pause: end that charge with a pause, and continue it in a second session. timeouts:
+        the factor of the module's time-outs.
+
         Returns {"event", "emaid", "evse"}; with a charge, "charge" too: its events in their order.
+        Raises DeviceError("state") when an expected event is missing.
         """
         sessions: list[_Wishes] = [({}, "authorized")]
         if charge is not None:

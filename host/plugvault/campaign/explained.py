@@ -68,7 +68,8 @@ def document_of(step: Step, secrets: bool = False) -> dict[str, Any]:
 
 
 def _of_trace(exi: bytes, trace: dict[str, str], key: KeyAgreement) -> list[Step]:
-    """None for a message or a trace that cannot be compared."""
+    """The first wrong value of the module's trace; no step for a message or a trace that cannot be
+    compared."""
     try:
         values = {name: bytes.fromhex(trace[name]) for name in NAMES if trace.get(name)}
         return [first_deviation(message_of(exi), key, values)] if values else []

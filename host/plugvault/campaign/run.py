@@ -209,7 +209,7 @@ def _contract(message: Message) -> tuple[str, object] | None:
 
 
 def _body(message: Message) -> dict[str, Any]:
-    """Raises ExiError, KeyError."""
+    """The CertificateInstallationRes of a message. Raises ExiError, KeyError."""
     body: dict[str, Any] = exi.decode(message.exi)["V2G_Message"]["Body"]
     return body["CertificateInstallationRes"]  # type: ignore[no-any-return]
 

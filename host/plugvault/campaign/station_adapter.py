@@ -199,6 +199,7 @@ class StationModule:
         self._stack.callback(end)
 
     def close(self) -> None:
+        """Close the station and its ports."""
         self._stack.close()
 
 

@@ -84,6 +84,7 @@ class Case:
 
     @property
     def group(self) -> str:
+        """The key of the case's group, as in "KT"."""
         return self.id.split("-")[0]
 
     def build(self, scene: Scene) -> Built:

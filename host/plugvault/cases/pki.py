@@ -395,6 +395,6 @@ def _identifier(issuer: x509.Certificate) -> bytes:
 
 
 def _key_id(public_key: ec.EllipticCurvePublicKey) -> bytes:
-    """8 bytes, as the operators' certificates in the field have it."""
+    """A key identifier of 8 bytes, the length in the operators' certificates in the field."""
     encoded = public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     return hashlib.sha1(encoded, usedforsecurity=False).digest()[-8:]

@@ -86,7 +86,7 @@ class FlashOptions:
     as_json: AsJson = False
 
     def wishes(self) -> Wishes:
-        """Raises: DeviceError("config")."""
+        """The options of one run of `Flash`. Raises: DeviceError("config")."""
         if self.uart is None and (self.tx is not None or self.rx is not None):
             raise DeviceError("config", "--tx and --rx are pins of a UART: say --uart too")
         if self.config and (self.maker or self.uart is not None):
@@ -104,7 +104,7 @@ class FlashOptions:
 
 
 class FlashTerminal:
-    """The progress for a person, on stderr if the result is JSON."""
+    """The progress for a user, on stderr if the result is JSON."""
 
     def __init__(self, as_json: bool, agrees: bool) -> None:
         self._console = Console(stderr=as_json, highlight=False)

@@ -127,6 +127,7 @@ class Options:
 
     @property
     def settings(self) -> Settings:
+        """The settings of the ecosystems. Raises typer.BadParameter."""
         try:
             networks = [str(ipaddress.ip_network(text)) for text in self.allow_network or []]
         except ValueError as error:

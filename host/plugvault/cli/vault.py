@@ -114,7 +114,7 @@ def self_test(
 ) -> None:
     """Test the custody that a token gives, and what is missing for more.
 
-    Tries each scheme with throw-away keys; the token's other objects stay as they are. JSON:
+    Tries each scheme with temporary keys; the token's other objects stay as they are. JSON:
     {"module", "token", "schemes": {"iso2": {"level", "why"}}}. Exit 1 if a scheme has no level, or
     one below --minimum-custody.
 

@@ -121,7 +121,8 @@ def _close_at_exit() -> None:
 
 
 def _mark_forked() -> None:
-    """In a child process: the sessions are the parent's, though NSS would accept its calls."""
+    """Make this process's objects unusable in a child process: their sessions are the parent's,
+    though NSS would accept calls of the child."""
     for library in _libraries.values():
         library.call().is_forked = True
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def driver_of(conf: str | None, options: str) -> Driver:
-    """conf: SoftHSM's configuration; options: the text for C_Initialize, of NSS."""
+    """The driver for a library. conf: SoftHSM's configuration; options: the text for C_Initialize,
+    of NSS."""
     if options:
         return NssDriver(options)
     return SoftHsmDriver(conf) if conf else Driver()

@@ -21,8 +21,8 @@ REFUSED, GONE = (400, 409), 410
 
 
 class DeliverySettings(Protocol):
-    """`networks`: see `plugvault.net`; `retries`: attempts after the first; `retry_after`: seconds
-    until the first retry, doubled before each further one."""
+    """The settings of deliveries. `networks`: see `plugvault.net`; `retries`: attempts after the
+    first; `retry_after`: seconds until the first retry, doubled before each further one."""
 
     @property
     def networks(self) -> tuple[str, ...]: ...

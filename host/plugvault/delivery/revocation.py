@@ -30,7 +30,8 @@ _POOLS: tuple[Pool, ...] = (lambda records: records.vehicles, lambda records: re
 
 @dataclass
 class _Progress:
-    """Of one issuer in one pool. `last`: serial number; `spent`: seconds of this round."""
+    """The progress of one issuer in one pool. `last`: serial number; `spent`: seconds of this
+    round."""
 
     pool: Pool
     issuer: str

@@ -6,7 +6,7 @@ reception.py       response code, session, EMAID, replays
 paths.py           the certificate paths of CPS and contract
 signature.py       digests and signature; the form that a peer's stack signs instead
 key_transport.py   DH point, Z, key, scalar, with the vehicle's test key
-deviation.py       the first of somebody's own values that differs, and the mistake behind it
+deviation.py       the first of a user's own values that differs, and the mistake behind it
 """
 
 from plugvault.explanation.circumstances import UNKNOWN, Circumstances

@@ -57,7 +57,7 @@ def explain_envelope(message: Message, key: KeyAgreement | None) -> list[Step]:
 
 
 def z_of(point: bytes, key: KeyAgreement) -> bytes:
-    """Z: the x-coordinate of the shared point, 32 bytes."""
+    """The shared secret Z: the X coordinate of the shared point, 32 bytes."""
     return key.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, point))
 
 

@@ -28,7 +28,8 @@ _PATHS = (
 
 
 def explain_paths(message: Message, circumstances: Circumstances = UNKNOWN) -> list[Step]:
-    """For each path: its certificates, the leaf's role, the dates, and the way to a root."""
+    """The steps of both paths: the certificates, the leaf's role, the dates, and the path to a
+    root."""
     return [step for path in _PATHS for step in _path(path, message["body"], circumstances)]
 
 

@@ -316,7 +316,8 @@ class Federation:
             return False
 
     def _with_roots(self, step: Callable[[], T]) -> T:
-        """`step()`; when it fails and the partners have new roots, once more with those."""
+        """The result of `step()`. When it fails and the partners have new roots, `step` is called
+        once more."""
         try:
             return step()
         except PoolError:

@@ -82,8 +82,8 @@ def _left_out(contents: Contents) -> dict[str, int]:
 
 
 class _Telling:
-    """One session after another. used: the places of the searches that belong to one. left: how
-    many messages may still be told."""
+    """One session after another. used: the places of the searches that belong to a session. left:
+    the number of messages that may still be shown."""
 
     def __init__(self, report: Report, searches: list[Search]) -> None:
         self.used: set[int] = set()

@@ -88,7 +88,7 @@ def _check(report: Report, answer: ocsp.OCSPSingleResponse, scope: Scope) -> Non
 
 
 def _check_signature(report: Report, response: ocsp.OCSPResponse) -> None:
-    """By the responder's own certificate, where the response has it."""
+    """Check the signature with the responder's own certificate, where the response has it."""
     name = "signature of the response"
     certificates = response.certificates
     if not certificates:

@@ -70,8 +70,8 @@ def address(request: Request) -> str:
 
 
 def network(host: str) -> str:
-    """An IPv4 address unchanged; for an IPv6 address its /64 network, because a host has a whole
-    /64. A text that is no address is returned unchanged."""
+    """An IPv4 address unchanged; for an IPv6 address its /64 network, because one host can use
+    every address of a /64. A text that is no address is returned unchanged."""
     try:
         found = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

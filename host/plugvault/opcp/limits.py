@@ -9,7 +9,7 @@ LIMIT = 65_536  # bytes: the largest body, a signed bundle as base64 of XML, has
 
 class BodyLimit:
     """ASGI middleware: 413 for a body over LIMIT bytes, whether `Content-Length` states its length
-    or not. The application gets each body whole."""
+    or not. The application gets each body in one piece."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

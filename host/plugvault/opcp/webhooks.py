@@ -75,14 +75,15 @@ def create(caller: Owner, services: AppServices, new: EndpointUpdate) -> JSONRes
 
 @router.get("", summary="List the endpoints of the caller")
 def all_of_them(caller: Owner, services: AppServices) -> JSONResponse:
-    """Without their secrets."""
+    """The answer has no secrets."""
     with services.store.read() as records:
         return JSONResponse([show(endpoint) for endpoint in webhooks.listed(records, caller)])
 
 
 @router.get("/{id}", summary="Get an endpoint of the caller")
 def one(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONResponse:
-    """With the `secret` of its deliveries. 404 for an endpoint of another client."""
+    """The answer has the `secret` of the endpoint's deliveries. 404 for an endpoint of another
+    client."""
     with services.store.read() as records:
         endpoint = webhooks.get(records, caller, endpoint_id)
     return JSONResponse({**show(endpoint), "secret": services.webhook_secret(endpoint_id)})

@@ -195,7 +195,8 @@ def _key(load: object, data: bytes, passwords: Sequence[str]) -> PrivateKey:
 
 
 def _of_pkcs12(data: bytes, passwords: Sequence[str]) -> _Content:
-    """Raises _PasswordError, also for other DER: PKCS#12 tells it by its MAC alone."""
+    """The certificates and the key of a PKCS#12 file. Raises _PasswordError, also for other DER,
+    which only the MAC of PKCS#12 distinguishes."""
     if not is_pkcs12(data):
         return [], []
     for password in (None, "", *passwords):

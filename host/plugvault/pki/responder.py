@@ -173,7 +173,8 @@ def _revoked_certificate(entry: RevocationEntry) -> x509.RevokedCertificate:
 
 
 def _reason(name: str) -> x509.ReasonFlags | None:
-    """None for "unspecified", which is expressed by leaving the reason out [RFC 5280, 5.3.1]."""
+    """The reason for an extension; None for "unspecified", which has no extension [RFC 5280,
+    5.3.1]."""
     return None if name in ("", "unspecified") else x509.ReasonFlags(name)
 
 

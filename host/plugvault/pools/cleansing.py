@@ -66,7 +66,8 @@ def _vehicles(records: Records, now: float, batch: int) -> int:
 
 
 def _contracts(records: Records, now: float, batch: int) -> int:
-    """Without revocation: the certificates have expired or are revoked."""
+    """Remove contracts that have ended, without revocation, because their certificates have
+    expired or are revoked."""
     ended = records.contracts.ended(now, batch)
     records.lock(*{contract.vehicle for contract in ended})
     unchanged = [

@@ -74,7 +74,7 @@ def publish(
 
 
 def _new_id() -> str:
-    """A UUID that begins with the time [RFC 9562, version 7], so that new index entries lie
+    """A UUID that begins with the time [RFC 9562, version 7], so that new index entries are
     together on one page."""
     random = os.urandom(10)
     bits = time.time_ns() // 1_000_000 << 80 | int.from_bytes(random, "big")

@@ -19,7 +19,8 @@ _ROWS = [name for table in (vehicle_request.REQUEST, installation.INSTALL) for n
 
 @dataclass(frozen=True)
 class CheckResult:
-    """`check`: name of a row; `verdict`: OK, FAILED or NOT_CHECKED; `detail`: the reason."""
+    """The result of one check. `check`: name of a row; `verdict`: OK, FAILED or NOT_CHECKED;
+    `detail`: the reason."""
 
     check: str
     verdict: str = NOT_CHECKED

@@ -138,10 +138,10 @@ class Client:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A webhook; key: `endpoint_id`. `owner`: client_id; `scopes`: the WMIs and providers of
-    its events (an event for every client needs no scope); `events`: the kinds of its events.
+    """A webhook; key: `endpoint_id`. `owner`: client_id; `scopes`: the WMIs and providers of its
+    events (an event for every client needs no scope); `events`: the kinds of its events.
 
-    Its secret is not here: it is derived where it is used.
+    Its secret is not stored: it is derived where it is used.
     """
 
     endpoint_id: str

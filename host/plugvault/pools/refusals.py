@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cause:
-    """`meaning`: what is wrong; `remedy`: which company does what about it."""
+    """One cause. `meaning`: what is wrong; `remedy`: which company must do what."""
 
     meaning: str
     remedy: str

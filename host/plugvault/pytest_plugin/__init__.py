@@ -100,7 +100,8 @@ def _plugvault_selection() -> Selection:
 
 @pytest.fixture
 def vault(_plugvault_selection: Selection) -> Iterator[ServiceVault]:
-    """A car's key store, without a key, on the configured token or on a throw-away SoftHSM one."""
+    """A car's key store, without a key, on the configured token or on a temporary SoftHSM
+    token."""
     from plugvault.pytest_plugin import tokens
 
     with tokens.vault(_plugvault_selection) as opened:

@@ -63,7 +63,8 @@ class PlugAndCharge(Startable):
         return "".join(record.emaid for record in self.station.records[billed:])
 
     def _make_car(self) -> None:
-        """The factory: key, certificate, trust anchors; then the pool of vehicles."""
+        """Make the car as its factory does: key, certificate, trust anchors; then its entry in the
+        pool of vehicles."""
         maker, oem = self.maker, self.ecosystem.oem
         maker.connect()
         leaf, subs = oem.enrol(maker.csr(self.pcid, _MAKER, _COUNTRY))

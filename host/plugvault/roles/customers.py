@@ -223,8 +223,8 @@ class Customers:
             return run("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?)", values) == 1
 
     def account(self, emaid: str) -> list[tuple[int, str]]:
-        """(Unix seconds, EVSEID) of each session to pay, oldest first.
-        Raises CustomerError("unknown")."""
+        """(Unix seconds, EVSEID) of each session to pay, oldest first. Raises
+        CustomerError("unknown")."""
         query = "SELECT at, evseid FROM sessions WHERE emaid = ? ORDER BY at"
         return [(at, evse) for at, evse in self._state_file.rows(query, self.get(emaid).emaid)]
 

@@ -4,8 +4,8 @@ FastAPI tries all routes in turn and solves a tree of dependencies for each requ
 about as long as a pool needs to answer. An endpoint is simple when it is a coroutine function, its
 path has no parameters, and its arguments are dependencies, one JSON body and headers. `add` puts
 one Starlette route before all others; it finds simple endpoints by their path and reads their
-arguments directly. A request that does not fit, wrong or only unusual, goes on to FastAPI, which
-has the error texts.
+arguments directly. A request that does not fit, wrong or only unusual, is passed on to FastAPI,
+which has the error texts.
 """
 
 import inspect

@@ -13,7 +13,7 @@
     iso15118_2/      secc.py      the tables of the states, and a handler for each request
                      payment.py   the check of a contract and of its signatures
                      charging.py  the charge: a handler for each request, the simulated supply
-                     paused.py    the sessions that vehicles may go on with
+                     paused.py    the sessions that vehicles may continue
                      performance.py  the time for each response
                      answers.py   the bodies of the responses, the negative ones too
 

@@ -238,7 +238,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _shown(peer: Any) -> str:
-    """An address and its port, as people write them."""
+    """An address with its port as text: [address]:port for IPv6."""
     if peer is None:
         return "a vehicle"
     host, port = peer[:2]

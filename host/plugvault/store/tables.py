@@ -39,7 +39,8 @@ def _some(name: str, kind: Any = Text, **options: Any) -> Column[Any]:
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """Of an index over a part of its table: a statement must have the condition in these words."""
+    """The option of an index over a part of its table. A statement uses the index only with the
+    same condition."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 

@@ -179,7 +179,8 @@ def call(context: ssl.SSLContext, hooks: Hooks) -> None:
 
 
 def _ssl_context(context: ssl.SSLContext) -> int:
-    """Raises TlsError("library") when the pointer leads elsewhere in this Python."""
+    """The address of a context's SSL_CTX. Raises TlsError("library") when the pointer is another
+    one in this Python."""
     pointer = _pointer.from_address(id(context) + object.__basicsize__).value
     options = context.options & 0xFFFF_FFFF_FFFF_FFFF
     if pointer is None or _library().SSL_CTX_get_options(pointer) != options:

@@ -19,7 +19,8 @@ _SCRIPT = Path(__file__).with_name("initialise.py")
 
 @dataclass(frozen=True)
 class NewToken:
-    """label: 1 to 32 bytes of UTF-8; so_pin: the security officer's, "" where there is none."""
+    """A token to make. label: 1 to 32 bytes of UTF-8; so_pin: the security officer's PIN, "" where
+    there is none."""
 
     label: str
     user_pin: str

@@ -49,7 +49,8 @@ def fail(reason: str, detail: str) -> NoReturn:
 
 
 class Slot(NamedTuple):
-    """label: of its token, 32 bytes; is_made: whether the token is initialised."""
+    """A slot with its token. label: of the token, 32 bytes; is_made: whether the token is
+    initialised; shortest_pin, longest_pin: bytes."""
 
     number: int
     label: bytes

@@ -4,7 +4,7 @@ There is one file for each owner of keys in the token, written and flushed befor
 asked, and read anew each time: two services on one token share it, and so does the command that
 lifts a lock. It also has the limit of the owner's openings, which so outlives the process. An
 adopted provisioning key has one record, whichever owner claims it, and belongs to the first client
-that uses it: another client's record would begin empty. The files lie in a folder `plugvault`
+that uses it: another client's record would begin empty. The files are in a folder `plugvault`
 among the token's own files, where those are known [`providers.files_folder`], so that a backup of
 the token includes them; else in a folder named after the token. A damaged file is never replaced
 by an empty one.

@@ -208,8 +208,8 @@ class ServiceProcess(Supervised):
             super()._begin()
 
     def _ends_within(self, seconds: float, error: Exception | None) -> bool:
-        """As `Supervised` has it; after a failure for good it waits without end, and clients that
-        connect meanwhile are told the reason."""
+        """As `Supervised` defines it. After a failure that a restart cannot remove it waits
+        without a limit, and clients that connect meanwhile get the reason."""
         reason = error if isinstance(error, VaultError) else None
         if reason and reason.reason in _FINAL:
             self.failure = reason

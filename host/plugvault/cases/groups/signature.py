@@ -129,7 +129,7 @@ def _der(value: bytes) -> bytes:
 
 
 def _high_s(value: bytes) -> bytes:
-    """(r, n - s): the same signature, as far as ECDSA is concerned."""
+    """(r, n - s), which ECDSA accepts as the same signature."""
     r, s = _halves(value)
     return r.to_bytes(32, "big") + (N - s).to_bytes(32, "big")
 

@@ -19,7 +19,7 @@ def audit(
         str, typer.Option(help="With --verify: an earlier digest, which must be in the trail.")
     ] = "",
 ) -> None:
-    """List the decisions of people, oldest first.
+    """List the entries of the audit trail, oldest first.
 
     --verify exits with 1 when an entry was changed, or when the end is missing.
     """

@@ -152,7 +152,7 @@ def _runtime(name: RuntimeName | None) -> Runtime:
 
 
 def _outcome(events: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """authorized: the EMAID, or "". reason: of a failure, or ""."""
+    """The result of a session. authorized: the EMAID, or "". reason: of a failure, or ""."""
     texts = dict(events)
     reason = texts.get("failed", "")
     authorized = texts.get("authorized", "")

@@ -56,11 +56,14 @@ def supported_app_protocol(request: Body) -> Body:
 
 
 def session_setup(offer: Offer, now: int, is_old: bool) -> Body:
+    """SessionSetupRes. now: Unix seconds; is_old: whether a paused session continues."""
     code = "OK_OldSessionJoined" if is_old else "OK_NewSessionEstablished"
     return {"ResponseCode": code, "EVSEID": offer.evseid, "EVSETimeStamp": now}
 
 
 def service_discovery(offer: Offer) -> Body:
+    """ServiceDiscoveryRes: the payment options, the energy transfer modes, and the certificate
+    service where offered."""
     body = {
         "ResponseCode": "OK",
         "PaymentOptionList": {"PaymentOption": list(offer.payment)},
@@ -100,14 +103,17 @@ def service_detail(offer: Offer) -> Body:
 
 
 def payment_details(challenge: bytes, now: int) -> Body:
+    """PaymentDetailsRes. challenge: 16 bytes; now: Unix seconds."""
     return {"ResponseCode": "OK", "GenChallenge": challenge, "EVSETimeStamp": now}
 
 
 def authorization() -> Body:
+    """AuthorizationRes with "Finished"."""
     return {"ResponseCode": "OK", "EVSEProcessing": "Finished"}
 
 
 def ok() -> Body:
+    """The body of a response that has only its ResponseCode."""
     return {"ResponseCode": "OK"}
 
 

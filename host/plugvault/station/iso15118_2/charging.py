@@ -129,6 +129,8 @@ Answer = tuple[Body, str]
 
 
 def discover_parameters(secc: "Secc", body: Body, _: Signature) -> Answer:
+    """Answer ChargeParameterDiscoveryReq, with "Ongoing" as often as `Supply` says. Raises
+    Refusal: "FAILED_WrongEnergyTransferMode", "FAILED_WrongChargeParameter"."""
     mode = body["RequestedEnergyTransferMode"]
     before = secc.resumed if secc.delivery is None else secc.delivery.mode
     if mode not in secc.offer.energy_transfer or before not in (None, mode):
@@ -153,6 +155,7 @@ def _is_ongoing(delivery: Delivery, supply: Supply) -> bool:
 
 
 def check_cable(secc: "Secc", body: Body, _: Signature) -> Answer:
+    """Answer CableCheckReq, with "Ongoing" as often as `Supply` says."""
     response = {"ResponseCode": "OK", **status(DC)}
     if _is_ongoing(_delivery(secc), secc.offer.supply):
         return {**response, "EVSEProcessing": "Ongoing"}, "ongoing"
@@ -160,6 +163,8 @@ def check_cable(secc: "Secc", body: Body, _: Signature) -> Answer:
 
 
 def precharge(secc: "Secc", body: Body, _: Signature) -> Answer:
+    """Answer PreChargeReq with the requested voltage. Raises Refusal("FAILED") for a current above
+    2 A [IEC 61851-23]."""
     if number(body["EVTargetCurrent"]) > _PRECHARGE_A:
         raise Refusal("FAILED", f"more than {_PRECHARGE_A} A before the contactors close")
     delivery = _delivery(secc)
@@ -169,7 +174,9 @@ def precharge(secc: "Secc", body: Body, _: Signature) -> Answer:
 
 
 def deliver(secc: "Secc", body: Body, _: Signature) -> Answer:
-    """PowerDelivery before the energy flows."""
+    """Answer PowerDeliveryReq before the energy flows. Raises Refusal:
+    "FAILED_PowerDeliveryNotApplied", "FAILED_TariffSelectionInvalid",
+    "FAILED_ChargingProfileInvalid"."""
     delivery, progress = _delivery(secc), body["ChargeProgress"]
     if progress == "Start":
         _check_profile(secc, body)
@@ -187,7 +194,8 @@ def deliver(secc: "Secc", body: Body, _: Signature) -> Answer:
 
 
 def change_delivery(secc: "Secc", body: Body, _: Signature) -> Answer:
-    """PowerDelivery while the energy flows."""
+    """Answer PowerDeliveryReq while the energy flows. Raises
+    Refusal("FAILED_PowerDeliveryNotApplied")."""
     delivery, progress = _delivery(secc), body["ChargeProgress"]
     if progress == "Start":
         raise Refusal("FAILED_PowerDeliveryNotApplied", "the power is on")
@@ -214,10 +222,12 @@ def _check_profile(secc: "Secc", body: Body) -> None:
 
 
 def charging_status(secc: "Secc", body: Body, _: Signature) -> Answer:
+    """Answer ChargingStatusReq (AC)."""
     return _status_of(secc, {"EVSEID": secc.offer.evseid, "SAScheduleTupleID": SCHEDULE})
 
 
 def demand_current(secc: "Secc", body: Body, _: Signature) -> Answer:
+    """Answer CurrentDemandReq (DC): the output gets the requested values within the limits."""
     delivery, supply = _delivery(secc), secc.offer.supply
     voltage, current = number(body["EVTargetVoltage"]), number(body["EVTargetCurrent"])
     _measure(secc, delivery)
@@ -259,6 +269,8 @@ def _status_of(secc: "Secc", response: Body) -> Answer:
 
 
 def take_receipt(secc: "Secc", body: Body, signature: Signature) -> Answer:
+    """Answer MeteringReceiptReq, after a check of its content and its signature. Raises
+    Refusal("FAILED_MeteringSignatureNotValid")."""
     delivery = _delivery(secc)
     expected = (secc.session_id, SCHEDULE, delivery.meter)
     schedule = body.get("SAScheduleTupleID", SCHEDULE)
@@ -274,6 +286,7 @@ def take_receipt(secc: "Secc", body: Body, signature: Signature) -> Answer:
 
 
 def detect_welding(secc: "Secc", body: Body, _: Signature) -> Answer:
+    """Answer WeldingDetectionReq."""
     return {"ResponseCode": "OK", **status(DC), "EVSEPresentVoltage": value("V", 0)}, "detected"
 
 

@@ -51,4 +51,5 @@ class PausedSessions:
         return paused
 
     def forget(self, session_id: bytes) -> None:
+        """Drop the session of this id, if it is stored."""
         self._sessions.pop(session_id, None)
