@@ -182,7 +182,7 @@ class EmulatedBoard(Startable):
     def _command(self, name: str, **options: Any) -> dict[str, Any]:
         request = next(self._ids)
         line = json.dumps({"id": request, "do": name, **options}) + "\n"
-        with contextlib.suppress(OSError), self._changed:  # `_failure` says it better
+        with contextlib.suppress(OSError), self._changed:  # `_failure` has the reason
             self._control.sendall(line.encode())
         self._wait(lambda: request in self._answers, _ANSWER_TIMEOUT, "the emulator is silent")
         return self._answers.pop(request)

@@ -150,7 +150,7 @@ class _Writer:
         return _PREFIXES[URIS[uri]] + grammar.load(self._schema).name(index)
 
 
-_RETURN = {"\r": "&#13;"}  # a reader would take a bare one for a line's end
+_RETURN = {"\r": "&#13;"}  # a reader would take an unescaped one for the end of a line
 
 
 def _text(value: Any, kind: int, name: str) -> str:

@@ -131,7 +131,7 @@ class ForeignRevocation:
         with self._lock:
             self._next.pop(key, None)
             if len(self._next) >= MOST:
-                del self._next[next(iter(self._next))]  # the one that was entered first
+                del self._next[next(iter(self._next))]  # the revocation that was stored first
             self._next[key] = until
 
     def _check(self, certificate: Certificate, issuer: Certificate) -> None:

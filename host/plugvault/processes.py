@@ -54,7 +54,7 @@ class LifeLine:
             self._stop = stop
             if self._is_cut:
                 stop()
-        with contextlib.suppress(OSError):  # the supervisor has gone: stdin says so too
+        with contextlib.suppress(OSError):  # the supervisor has ended, which ends stdin, too
             print("ready", flush=True)
 
     def _watch(self) -> None:

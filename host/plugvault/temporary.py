@@ -51,7 +51,7 @@ def remove_left(parent: Path, prefix: str) -> list[Path]:
     removed = []
     for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError, ValueError):  # removed by another process meanwhile
-            # Another user's `.owner` is not opened: a FIFO in its place would block for ever.
+            # Another user's `.owner` is not opened: a FIFO in its place would block without end.
             if _is_ours(folder) and _has_ended((folder / _OWNER).read_text()):
                 shutil.rmtree(folder)
                 removed.append(folder)

@@ -115,7 +115,7 @@ class Flash:
         except DeviceError as error:
             if error.reason != "gone":
                 raise
-            # A watchdog has reset the board, or a contact was loose: once more, from there on.
+            # A watchdog has reset the board, or the cable lost contact: the work is repeated once.
             self.report.step("again", str(error))
             wait_for_port(port.device)
             board = self._with_prompt(port, found)

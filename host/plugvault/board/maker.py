@@ -88,7 +88,7 @@ class BoardMaker:
         pcid = WMI + "P" + "".join(secrets.choice("0123456789") for _ in range(13))
         leaf, subs = oem.enrol(maker.csr(pcid, _ORGANISATION, _COUNTRY))
         anchors = oem.anchors(REGION, leaf, subs)
-        # The pool first: a board that is cut off now has no certificate, and is asked again.
+        # The pool first: a board that loses its connection now gets its certificate later.
         oem.register(leaf, subs, [self._world.v2g_root])
         maker.install_trust(REGION, anchors)
         maker.install_certificate([leaf, *subs])

@@ -32,7 +32,7 @@ from plugvault.campaign import elements
 from plugvault.campaign.cases import CampaignError
 from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Answer, Begin, Hello, ModuleError
 
-# word of the command: what the module can with it
+# word of the command: the abilities that the module has with it
 _ABILITIES = {
     "{trust}": ("trust",),
     "{at}": ("clock",),

@@ -11,7 +11,7 @@ from plugvault.campaign.markup import Html, joined, pairs, tag
 _ROW = 16  # bytes of a line
 _MOST_ROWS = 8
 _MOST_CHARACTERS = 160
-_DERIVED = ("/DigestValue", "/SignatureValue/value")  # they follow from another change
+_DERIVED = ("/DigestValue", "/SignatureValue/value")  # these values follow from another change
 
 
 def to_html(changes: list[dict[str, str]]) -> Html:

@@ -14,7 +14,7 @@ from plugvault.campaign.verdicts import Outcome
 from plugvault.campaign.vocabulary import REFUSED
 
 AFTER = "key"  # the stage of `plugvault.cases.case.STAGES` that has used the provisioning key
-_CLEAR = 0.9  # of all pairs: such a difference shows in a handful of questions
+_CLEAR = 0.9  # of all pairs: a few messages show such a difference
 _ENDS = (REFUSED, "crash", "timeout", "answer")  # that a message has caused
 _FEWEST = 3  # refusals on each side, for a comparison of times
 

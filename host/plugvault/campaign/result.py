@@ -18,7 +18,7 @@ from plugvault.campaign.verdicts import (
 )
 
 FORMAT, VERSION = "plugvault-campaign", 1
-_PUBLIC = {"iv"}  # of the values of a trace: it stands in the message
+_PUBLIC = {"iv"}  # the value of a trace that is in the message itself
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ def _hello(module: Module) -> Hello:
     except ModuleError as error:
         if error.reason != "unable":
             raise
-        return Hello()  # it can install, and no more
+        return Hello()  # the module can only install
 
 
 def _contract(message: Message) -> tuple[str, object] | None:
@@ -274,7 +274,7 @@ def run(
         for case in campaign.cases:
             results.append(tried(runner, case, (known or {}).get(case.id), now.date()))
             report(results[-1])
-    except KeyboardInterrupt:  # the user's; what has been tried is a result all the same
+    except KeyboardInterrupt:  # the user's: the finished cases are a result, too
         pass
     finally:
         runner.close()

@@ -49,7 +49,7 @@ from plugvault.station.limits import Limits
 from plugvault.station.reports import Ended, Report
 from plugvault.tls import Identity, StationTls, TlsError
 
-BY_COMMAND, BY_HAND = 60.0, 600.0  # seconds until a vehicle must be there
+BY_COMMAND, BY_HAND = 60.0, 600.0  # seconds until a vehicle must connect
 _ANSWERS = 5  # of a vehicle, at most, after the message
 _END_SECONDS = 10.0
 _REACTIONS = ("SessionStopReq", "CertificateInstallationReq")

@@ -152,7 +152,7 @@ class Connections:
             connection = None  # the ports are used again
         if connection is None:
             if segment.flags & RST or not (segment.data or segment.lost or segment.flags & SYN):
-                return  # the last words of a connection from before the capture
+                return  # the end of a connection that began before the capture
             if len(self._all) >= CONNECTIONS:
                 self.unfollowed += 1
                 return

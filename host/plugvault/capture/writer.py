@@ -299,7 +299,7 @@ def _new_file(path: str | Path) -> int:
         raise OSError(errno.EBUSY, "another program captures to it", str(path)) from None
     except OSError:  # a file system without locks
         pass
-    with suppress(OSError):  # /dev/full and its like have no mode and no length of ours
+    with suppress(OSError):  # devices such as /dev/full have neither mode nor length
         os.fchmod(file, 0o600)
         os.ftruncate(file, 0)
     return file

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # some terminals lack our characters
+        if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
             stream.reconfigure(errors="replace")
     try:
         try:

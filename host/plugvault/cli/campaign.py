@@ -31,7 +31,7 @@ from plugvault.cli.options import options_from
 
 _DEVIATIONS, _FAILED, _STOPPED = 1, 2, 130
 _TIMEOUT = 5.0
-_ESCAPED = "backslashreplace"  # a lone surrogate in another's text: it is valid in JSON so
+_ESCAPED = "backslashreplace"  # escaped, a lone surrogate in a module's text is valid JSON
 _SEED = 1  # of cases that are made for one campaign
 
 

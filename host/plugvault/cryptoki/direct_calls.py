@@ -90,7 +90,7 @@ class DirectCalls:
             self._create(session.handle, attributes, len(views), ctypes.byref(handle)),
             "C_CreateObject",
         )
-        # python-pkcs11 makes its objects by a search only. It is by attributes that no token
+        # python-pkcs11 makes its objects by a search only. This one uses attributes that no token
         # encrypts: a damaged object makes a search by any other attribute fail.
         search = {kind: template[kind] for kind in (CKA_CLASS, CKA_KEY_TYPE, CKA_TOKEN)}
         try:

@@ -12,7 +12,7 @@ import pkcs11
 from evcc.vault import softhsm
 from evcc.vault.backend import TokenFiles
 
-# The files of a SoftHSM that is told of none, in the order in which it looks.
+# The files that SoftHSM reads without SOFTHSM2_CONF, in its order.
 _SOFTHSM_CONFS = ("~/.config/softhsm2/softhsm2.conf", "/etc/softhsm/softhsm2.conf")
 _NSS_OPTIONS = "NSS is told its database, such as options \"configdir='sql:/srv/nss'\""
 

@@ -123,7 +123,7 @@ class Folder:
         missing = [label for label in labels if label not in existing]
         if not missing:
             return
-        # The PIN is stored first: a token without a known PIN would block its label for ever.
+        # The PIN is stored first: a token without a known PIN could never be opened or replaced.
         self._tokens.init_tokens(
             {self._prefix + label: (self.pin(label), secrets.token_hex(8)) for label in missing}
         )

@@ -34,7 +34,7 @@ class Links(Mapping[str, Link]):
 
     def save(self, new: Mapping[str, Link]) -> None:
         """Add these links, or replace those of the same names. Raises OSError."""
-        # One command at a time changes the file; the folder's own lock is a running sandbox's.
+        # One command at a time changes the file; a running sandbox holds the folder's own lock.
         with file_lock.locked(self._file.with_name(f".{_FILE}.lock")):
             links = {name: vars(link) for name, link in {**self._current(), **new}.items()}
             write(self._file, json.dumps(links, indent=1).encode())

@@ -175,7 +175,7 @@ class Sandbox(Startable):
         return process
 
     def _stop_processes(self) -> None:
-        for process in self._running:  # all of them first: each may take its time
+        for process in self._running:  # all of them first: each may take some seconds
             process.ask_to_end()
         for process in self._running:
             process.close()

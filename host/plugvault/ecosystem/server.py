@@ -105,7 +105,7 @@ class HttpServer(uvicorn.Server):
 
     def _end_handshake(self, protocol: HttpProtocol, handshake: asyncio.Task[Any]) -> None:
         self._handshakes.discard(handshake)
-        # The exception is read, or asyncio logs it; TLS has told the client.
+        # The exception is read, or asyncio logs it; the client has got the alert of TLS.
         if (handshake.cancelled() or handshake.exception()) and protocol.at_end:
             protocol.at_end()
 

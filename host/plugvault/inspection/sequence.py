@@ -68,7 +68,7 @@ def _session(parts: list[str], y: int, number: int, session: Json) -> int:
     for x, words in ((_CAR, "car (EVCC)"), (_STATION, "station (SECC)")):
         parts.append(f'<rect class="box" x="{x - 80}" y="{top}" width="160" height="28" rx="4"/>')
         parts.append(_text(x, top + 19, words, middle=True))
-    lifelines = len(parts)  # they stand behind everything else
+    lifelines = len(parts)  # drawn behind everything else
     y = top + 28
     rows = _rows(session)
     for row in rows[:ROWS]:

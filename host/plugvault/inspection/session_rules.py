@@ -13,7 +13,7 @@ from evcc.iso15118_2 import charging, session
 from evcc.iso15118_2.response_codes import RESPONSE_CODES
 from plugvault.inspection.report import Report, listed
 
-SEQUENCE_MS = 60_000  # V2G_SECC_Sequence_Timeout: the station's patience with the car
+SEQUENCE_MS = 60_000  # V2G_SECC_Sequence_Timeout: how long the car may be silent
 SETUP_MS = 20_000  # V2G_EVCC_CommunicationSetup_Timeout: up to SessionSetupRes
 _SHOWN = 5  # violations of one rule that are named
 
@@ -52,7 +52,7 @@ _FOLLOWING: dict[str, tuple[str, ...]] = {
     "WeldingDetection": ("WeldingDetection",),
     "SessionStop": (),
 }
-_NO_STOP = ("", _START, "SessionStop")  # no session is there that could be stopped
+_NO_STOP = ("", _START, "SessionStop")  # there is no session that could be stopped
 _PAIRS = {**session.PAIRS, **charging.PAIRS}  # the car's own rows: times of each message pair
 _UPDATE_MS = 5000  # of CertificateUpdate, which this car does not ask for
 

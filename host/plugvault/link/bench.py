@@ -341,7 +341,7 @@ class Bench:
         self._vault_trouble(
             "the module asks for its vault, and this bench has none: Bench(vault=…)"
         )
-        with contextlib.suppress(LinkError):  # a module that takes no answer gets none
+        with contextlib.suppress(LinkError):  # the module does not read the answer
             self.endpoint.send(VAULT, no_vault(), timeout=0)
 
     def _events_of(self, session: int | None) -> list[CarEvent]:

@@ -16,7 +16,7 @@ from plugvault.link.station_socket import StationSocket
 
 UNACKNOWLEDGED = 65_536  # bytes of a station that may be on their way to the module
 _SETTLE_TIMEOUT = 5.0
-_DRAIN_TIMEOUT = 60.0  # a line with seconds of delay carries 2,000 bytes a second
+_DRAIN_TIMEOUT = 60.0  # a line with some seconds of delay still carries 2,000 bytes a second
 _REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
 _LINE = vault_frames.pack(0, vault_frames.LINE, [])
 _PIECE = 1024  # a board buffers each piece twice while it arrives

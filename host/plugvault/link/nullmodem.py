@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 _PIECE = 1024
-_TICK = 0.005  # seconds: how finely a slow cable is paced
+_TICK = 0.005  # seconds between two pieces on a slow cable
 
 Noise = Callable[[bytes], bytes]
 

@@ -55,7 +55,7 @@ class Feed:
                     self._task = asyncio.create_task(self._poll())
             yield self._known
         finally:
-            self.listeners -= Counter({client: 1})  # drops the key at zero
+            self.listeners -= Counter({client: 1})  # a counter of zero is removed
             if not self.listeners and self._task:
                 self._task.cancel()
                 self._task = None

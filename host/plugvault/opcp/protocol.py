@@ -35,7 +35,7 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._beside_body += len(data)
         super().data_received(data)
-        if self._timeout is None and (self._beside_body or self._in_body):  # the request goes on
+        if self._timeout is None and (self._beside_body or self._in_body):  # more follows
             self._timeout = self.loop.call_later(REQUEST_TIMEOUT, self.transport.abort)
         if self._beside_body > HEAD and not self.transport.is_closing():
             self.transport.abort()

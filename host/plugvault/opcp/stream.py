@@ -27,7 +27,7 @@ router = APIRouter(tags=["Events: webhooks and stream"])
 
 HEARTBEAT = 5.0  # seconds of silence after which a comment shows that the stream is alive
 MOST = 50  # streams of one client at a process
-_RETRY = 1000  # milliseconds a browser waits before it comes back
+_RETRY = 1000  # milliseconds after which a browser connects again
 _LARGEST = 2**63 - 1
 
 

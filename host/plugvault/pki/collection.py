@@ -119,7 +119,7 @@ def _own_passwords(files: Iterable[Path]) -> Iterator[str]:
         ) and file.stat().st_size < _LONGEST_PASSWORD:
             try:
                 text = file.read_bytes().decode("utf-8", "replace").strip()
-            except OSError:  # `read` names it as a problem
+            except OSError:  # `read` adds it to the problems
                 continue
             if text and "\n" not in text:
                 yield text

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from evcc import der
 from evcc.errors import EvccError
 
-MOST = (
-    2_000_000  # iterations: OpenSSL writes 2,048, keytool 10,000, the most careful tools 1,300,000
-)
+# Iterations: OpenSSL writes 2,048, keytool 10,000, the tool with the most 1,300,000.
+MOST = 2_000_000
 MOST_IN_ALL = 4  # times MOST, for all counts of a file
 _BLOCKS = 4  # of scrypt, 128 bytes each, take as long as an iteration of PBKDF2, or longer
 _SCRYPT = bytes.fromhex("06092b06010401da47040b")  # RFC 7914

@@ -227,7 +227,7 @@ def word_of(ca: Certificate) -> str | None:
 def _first_word(texts: Iterable[str]) -> str | None:
     for text in texts:
         for word, branch in _WORDS:
-            # "MO" stands inside other words too: only the start of a word counts.
+            # "MO" is also a part of other words, so only the start of a word counts.
             if any(part.startswith(word) for part in text.split()):
                 return branch
     return None

@@ -87,7 +87,7 @@ def _validate(
 ) -> Certificate:
     below, above = ([read_any(der) for der in ders] for ders in (subs, anchors))
     anchor = chain.validate(read_any(leaf), below, above, role, now, _verify)
-    if anchor is None:  # only with transitive trust, which is the vehicle's to give
+    if anchor is None:  # only a vehicle may trust transitively
         raise CertificateError("untrusted", "the path ends in no known root")
     return anchor
 

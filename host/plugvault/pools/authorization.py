@@ -76,7 +76,7 @@ RIGHTS: Mapping[str, Mapping[str, str]] = {
 }
 
 _FOREIGN = "The {} does not belong to the caller."
-# An EMAID does not name the vehicle, so "forbidden" would tell a maker that the contract exists.
+# An EMAID does not name the vehicle: "forbidden" would reveal to a maker that the contract exists.
 _REFUSALS = {
     OWN_CONTRACTS: ("forbidden", _FOREIGN.format("provider of the EMAID")),
     OWN_VEHICLES: ("forbidden", _FOREIGN.format("WMI of the PCID")),

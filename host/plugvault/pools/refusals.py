@@ -16,7 +16,7 @@ class Cause:
     remedy: str
 
 
-# CCP answers these with 400 and words, before it asks any pool about the vehicle.
+# CCP answers these with 400 and a reason, before it asks any pool about the vehicle.
 REQUEST_CAUSES = {
     "bad-message": Cause(
         "The bytes are no CertificateInstallationReq of ISO 15118-2 in EXI.",

@@ -66,7 +66,7 @@ def prove(
     with store.read() as records:
         vehicle = _find(records, kind, name)
         is_locked = _failures(records, caller, subject, now) >= TRIES
-    # Slow for an unknown vehicle too, so that the time does not tell; before the transaction.
+    # Before the transaction. An unknown vehicle takes as long, so that the time reveals nothing.
     digest = b"" if is_locked else _digest(vehicle.vin if vehicle else "", document)
     with store.write() as records:
         result = _judge(records, caller, kind, name, digest, now)
@@ -91,7 +91,7 @@ def _judge(
     vehicle = _find(records, kind, name)
     expected_digest = vehicle.document_digest if vehicle else bytes(32)
     # A vehicle has several names, and the attempts under all of them count together. They get the
-    # refusal of an unknown vehicle: another one would tell that two names are of one vehicle.
+    # refusal of an unknown vehicle, because another one would reveal two names of one vehicle.
     subjects = [subject, f"vehicle {vehicle.vin}"] if vehicle else [subject]
     is_locked = _failures(records, caller, subjects[-1], now) >= TRIES
     if not hmac.compare_digest(digest, expected_digest) or vehicle is None or is_locked:

@@ -172,7 +172,8 @@ class Backend(Closeable):
         return HealthEvent(LOCKED, vehicle, locked), HealthEvent(FULL, vehicle, full)
 
     def _compare(self, vehicle: str, link: Channel) -> bool:
-        self._send_choices(vehicle)  # else the pool's old default would win
+        # Before the comparison, which would restore the pool's old default.
+        self._send_choices(vehicle)
         return self._comparison.run(vehicle, link)
 
     @property

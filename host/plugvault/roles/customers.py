@@ -24,7 +24,7 @@ from plugvault.roles.state_file import EventError, Run, StateFile, is_new_event
 
 SIGNED, QUEUED, SENT, DELIVERED = "signed", "queued", "sent", "delivered"
 ASK, RESET, REJECTED, ENDED, DECLINED = "ask", "reset", "rejected", "ended", "declined"
-ENDING = "ending"  # the operator has asked the pool for the end, and has no answer yet
+ENDING = "ending"  # the pool has got the request for the end, and its answer is missing
 
 ENDS = "ends"  # the name in `Health` of the loop that completes them
 COMPLETE_EVERY = 60.0  # seconds between its turns

@@ -77,7 +77,7 @@ class EventStream(Closeable):
                         return
                     body = _body(fields["data"]) if "data" in fields else None
                     self._failures = 0
-                    self._since = fields["id"]  # not before: an event that is damaged comes again
+                    self._since = fields["id"]  # not before: a damaged event is to be sent again
                     if body is not None:
                         yield self._since, body
             finally:

@@ -40,7 +40,7 @@ from plugvault.telematics import ContractStatus, Maker, TelematicsError
 log = logging.getLogger("plugvault.roles.fleet")
 
 RETRY, LONGEST_RETRY = 30.0, 300.0  # seconds until waiting work is tried again
-RECONNECT, LONGEST_RECONNECT = 1.0, 60.0  # seconds until a vehicle that is gone is called again
+RECONNECT, LONGEST_RECONNECT = 1.0, 60.0  # seconds before another attempt to reach a vehicle
 COMPARE = 300.0  # seconds between two comparisons with the pool
 _ROUNDS = 8  # of work and comparison in one turn, for a vehicle that always needs more work
 _END = 25.0  # seconds a vehicle may take to finish its current task
@@ -59,7 +59,7 @@ class _Car:
     gone: threading.Event = field(default_factory=threading.Event)
     busy: threading.Lock = field(default_factory=threading.Lock)  # one request at a time
     link: Maker | None = None  # None: it does not answer
-    is_silent: bool = False  # and this has been told
+    is_silent: bool = False  # and `health` has the event
     compare_at: float = 0.0  # of the monotonic clock
     thread: threading.Thread | None = None
     reconnects: Backoff = field(default_factory=lambda: Backoff(RECONNECT, LONGEST_RECONNECT))
@@ -221,7 +221,7 @@ class Fleet:
             states = self._work(car, link)
             if DONE in states:
                 car.compare_at = 0.0
-            elif REJECTED in states and number:  # the next comparison would want the same again
+            elif REJECTED in states and number:  # the next comparison would have the same result
                 break
             if car.gone.is_set() or time.monotonic() < car.compare_at:
                 return
@@ -286,7 +286,8 @@ class Fleet:
 
     def _refused(self, work: Work, reason: str) -> tuple[str, str]:
         """The work's new state after a refusal with this reason."""
-        if reason == "full" and work.action != INSTALL:  # the disk; a contract more needs a place
+        # Only an installation needs room for a contract: otherwise the disk is full.
+        if reason == "full" and work.action != INSTALL:
             reason = "resources"
         if reason == "not-found" and work.action == REMOVE:
             return DONE, "was not in the vehicle"
@@ -319,7 +320,7 @@ _PASSING = {
     "token-missing": "the vehicle's vault does not find its token for now: see its log",
     "clock": "the vehicle does not know the time, which it gets at each connection",
 }
-_ANSWERS = ("refused", "rejected", "protocol")  # of a vehicle that is there
+_ANSWERS = ("refused", "rejected", "protocol")  # reasons of a vehicle that answers
 _OWN = (OpcpError, StateError, VaultError)  # of the pool, the backend's disk and its token
 _ACTIONS = {INSTALL: Fleet._install, REMOVE: Fleet._remove, CHOOSE: Fleet._choose}
 

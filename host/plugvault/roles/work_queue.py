@@ -15,7 +15,7 @@ from plugvault.roles.state_file import Run, StateFile, Values, is_new_event
 INSTALL, REMOVE, CHOOSE = "install", "remove", "choose"
 WAITING, DONE, REJECTED, REPLACED = "waiting", "done", "rejected", "replaced"
 FINISHED = 100  # tasks of a vehicle that are kept when they are finished, the newest ones
-BY_VEHICLE = "the vehicle "  # the reason of a rejection that is not the maker's begins with this
+BY_VEHICLE = "the vehicle "  # begins the reason when the vehicle, not the maker, has rejected
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS vehicles (vehicle TEXT PRIMARY KEY, point BLOB NOT NULL);

@@ -32,8 +32,8 @@ from plugvault.station.streams import PlainStream
 
 _log = logging.getLogger(__name__)
 
-STILL_WAITING = "the vehicle still waits"  # for the rest of a response that stays incomplete
-_PIECES = 20  # of a response that comes slowly
+STILL_WAITING = "the vehicle still waits"  # for the rest of a response that is never complete
+_PIECES = 20  # of a response that is sent slowly
 
 FetchContract = Callable[[bytes], bytes | Awaitable[bytes]]
 Observe = Callable[[str, str, int, float], None]

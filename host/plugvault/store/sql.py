@@ -46,7 +46,7 @@ _CONFLICTS = {
     "SQLITE_CONSTRAINT_UNIQUE",
     "SQLITE_CONSTRAINT_PRIMARYKEY",
 }
-# Mistakes in a statement: the database is there all the same.
+# Mistakes in a statement: the database itself can be used.
 _MISTAKES = (
     psycopg.ProgrammingError,
     psycopg.IntegrityError,

@@ -272,7 +272,7 @@ class Maker:
                 return message[1:]
 
     def _next(self, deadline: float) -> bytes:
-        remaining = deadline - time.monotonic()  # ends also under a flood of other messages
+        remaining = deadline - time.monotonic()  # holds also while other messages arrive
         try:
             message = self._receive(remaining) if remaining > 0 else None
             if message is None:

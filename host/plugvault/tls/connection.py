@@ -119,7 +119,7 @@ class Connection:
         openssl.clear_errors()
         try:
             self._tls.unwrap()
-        except ssl.SSLError:  # it wants the client's, or the handshake was not complete
+        except ssl.SSLError:  # without the client's close_notify, or in a handshake
             openssl.clear_errors()
 
 

@@ -58,7 +58,7 @@ class Renewal(Startable):
             identity = self._renew()
             identity.check(self._clock())
             self._tls.replace(self._leaf, identity)
-        except Exception as error:  # noqa: BLE001 - the station goes on with the old one
+        except Exception as error:  # noqa: BLE001 - the station keeps the old one
             _log.warning("the station's certificate is not renewed: %s", error)
             return RETRY
         self._leaf = identity.leaf

@@ -56,7 +56,7 @@ class Staple(Startable):
         try:
             answer = self._ask(ocsp.request(self._certificate, self._issuer))
             status = ocsp.read(answer, self._certificate, self._issuer, now)
-        except Exception as error:  # noqa: BLE001 - the station goes on without an answer
+        except Exception as error:  # noqa: BLE001 - the station continues without an answer
             _log.warning("no OCSP answer about the station's certificate: %s", error)
             return RETRY
         if status.status != "good":

@@ -39,7 +39,7 @@ from plugvault.vault_service.handlers import RequestHandler, TokenLost, refusal
 CLIENTS = 64
 _UNAUTHENTICATED = 16  # of them, without proof of their name
 _AUTHENTICATION = 5.0  # seconds for that proof
-_HANG = 10  # seconds; no request takes that long
+_HANG = 10  # seconds, more than any request takes
 _REARM = 1  # seconds between two settings of the alarm for that
 _PATIENCE = 0.25  # seconds to the next operation of a caller's rate for which a request waits
 _LONGEST_WAIT = 2.0  # seconds of that in all; a client on a line waits 2.5 for its answer
@@ -314,7 +314,7 @@ class Server:
             elif body[1:2] == _HELLO:
                 answer = self._greet(client, body)
             elif body[1:2] == _LINE and client.seal is None:
-                if len(self._callers) > 1:  # a service without keys knows its user alone
+                if len(self._callers) > 1:  # without keys the user is the only client
                     client.caller = None
                 return True
             else:

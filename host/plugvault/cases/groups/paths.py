@@ -14,7 +14,7 @@ from plugvault.cases.groups.bits import flipped
 from plugvault.cases.pki import CA_USAGE, DAY, Issued, UnsuitedError, usage
 from plugvault.cases.scene import EMAID, Scene
 
-_SOON = 30 * DAY  # from the time of the cases: no valid date by a real clock while they are used
+_SOON = 30 * DAY  # from the time of the cases: not valid by a real clock while the cases are used
 _UNKNOWN = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00")
 _PATH = "RFC 5280, 6.1"
 

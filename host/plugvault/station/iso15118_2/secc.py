@@ -64,7 +64,7 @@ class Secc(SeccEngine):
         self.contract: Certificate  # of the last good PaymentDetailsReq
         self.challenge = b""
         self.paused = paused.PausedSessions()
-        self.joined: paused.Paused | None = None  # the old session that goes on
+        self.joined: paused.Paused | None = None  # the paused session that continues
         self.evccid = b""
         self.emaid = ""  # of the contract that is authorized
         self.delivery: Delivery | None = None  # the charge, from its parameters on
