@@ -44,7 +44,10 @@ def plain(**more: str) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(MINE)} | more
 
 
-def run(*arguments: object, code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: object, code: int | None = 0, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """code: the exit status that it must have; None: any."""
     ended = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
@@ -52,7 +55,7 @@ def run(*arguments: object, code: int = 0, **environ: str) -> subprocess.Complet
         check=False,
         env=plain(**environ),
     )
-    assert ended.returncode == code, ended.stdout + ended.stderr
+    assert code in (None, ended.returncode), ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
     return ended
 
@@ -237,8 +240,9 @@ def test_list_knows_softhsm_and_names_a_library_that_does_not_answer(
 
 
 def test_list_names_the_options_that_nss_needs() -> None:
-    ((only),) = said("list", "--module", module_of(NSS), code=1)
-    assert "configdir='sql:" in only["error"]
+    first, *_ = said("list", "--module", module_of(NSS), code=None)
+    starts_without = first.get("model") == "NSS 3"  # as 3.110 does, but not 3.87
+    assert starts_without or "configdir='sql:" in first["error"]
     ((only),) = said("list", "--options", "of no library", code=1)
     assert "it does not take these options" in only["error"]
 

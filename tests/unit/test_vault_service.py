@@ -23,6 +23,7 @@ from evcc import p256
 from evcc.ports import tcp
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
+from fixtures.sandbox import alive, eventually
 from fixtures.tokens import CarToken, restarts
 from plugvault import runtimes
 from plugvault.token_bucket import TokenBucket
@@ -446,13 +447,7 @@ def test_service_ends_with_its_supervisor(car_token: CarToken) -> None:
         supervisor.stdin.flush()
         pid = int(supervisor.stdout.readline())
         supervisor.kill()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            break  # it ended, and no parent reaps it
-        time.sleep(0.01)
-    else:
-        assert not Path(f"/proc/{pid}").exists()
+    eventually(lambda: not alive(pid), 10)
     with car_token.service() as again:  # the socket it left behind is no obstacle
         assert len(again.client().random(16)) == 16
 
