@@ -110,7 +110,7 @@ def test_seen_dh_point_with_another_envelope_is_refused(car: Car, rival: Issued)
         assert door.reasons == {"envelope"}
 
 
-def test_retry_of_the_same_envelope_is_not(car: Car) -> None:
+def test_retry_of_the_same_envelope_is_accepted(car: Car) -> None:
     """The first time the vault died: the very same message installs when it comes again."""
 
     class Dead:

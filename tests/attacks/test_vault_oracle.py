@@ -175,7 +175,7 @@ def test_seen_dh_point_with_another_envelope_is_refused(car_token: CarToken) -> 
                 vault.open_contract_key(*{**case, **change}.values())
 
 
-def test_retry_of_the_same_envelope_is_not(car_token: CarToken) -> None:
+def test_retry_of_the_same_envelope_is_accepted(car_token: CarToken) -> None:
     """Nor after the service and its process were started again."""
     with started(car_token) as running:
         vault = running.client()

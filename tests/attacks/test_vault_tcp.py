@@ -362,7 +362,7 @@ def test_unauthenticated_clients_do_not_displace_others(running: VaultService) -
             connection.close()
 
 
-def test_flood_of_connections_displaces_no_stranger_of_another_address(
+def test_flood_of_connections_displaces_no_client_of_another_address(
     running: VaultService,
 ) -> None:
     with raw(running) as first:

@@ -122,7 +122,7 @@ def connected(line: Line) -> Maker:
     return maker
 
 
-def test_the_ordinary_way_installs(line: Line) -> None:
+def test_an_unaltered_exchange_installs(line: Line) -> None:
     maker = connected(line)
     line.deliver(maker)
     assert sorted(contract.emaid for contract in maker.contracts()) == sorted([STORED, EMAID])

@@ -251,25 +251,25 @@ def test_transitive_accepts_an_unknown_root_after_verifying_the_links():
     refused("signature", "contract_by_impostor", ("sub2",), (), transitive=True)
 
 
-def test_transitive_still_demands_a_sub_ca_that_vouches_for_the_leaf():
+def test_transitive_still_requires_a_sub_ca_that_issued_the_leaf():
     """Else anybody's leaf would do: nothing of it would be verified."""
     refused("untrusted", "contract_by_root", (), (), transitive=True)
     refused("untrusted", "contract", (), ("other_root",), transitive=True)
 
 
-def test_transitive_still_demands_a_known_name_to_verify():
+def test_transitive_still_requires_a_known_name_to_verify():
     assert validate("contract", SUBS, ROOT, transitive=True) is c("root")
     refused("wrong-issuer-key", "contract", SUBS, ("impostor_root",), transitive=True)
     refused("wrong-issuer-key", "contract_by_root", (), ("impostor_root",), transitive=True)
 
 
-def test_transitive_still_demands_role_and_dates():
+def test_transitive_still_requires_role_and_dates():
     refused("expired", "contract_expired", SUBS, (), transitive=True)
     refused("role", "contract_as_cps", SUBS, (), transitive=True)
     refused("no-ca-flag", "contract_by_no_flag", ("no_flag", "sub1"), (), transitive=True)
 
 
-def test_is_anchor_takes_roots():
+def test_is_anchor_accepts_roots():
     for name in ("root", "other_root", "tight_root", "forever_root"):
         chain.is_anchor(c(name), NOW, p256.verify)
 

@@ -14,12 +14,12 @@ def test_header_gives_offsets():
     assert der.header(data, 3, 6) == (0x02, 5, 6)
 
 
-def test_long_lengths_in_shortest_form():
+def test_long_lengths_are_read_in_their_shortest_form():
     assert der.header(b"\x04\x81\x80" + bytes(128), 0, 131) == (4, 3, 131)
     assert der.header(b"\x04\x82\x01\x00" + bytes(256), 0, 260) == (4, 4, 260)
 
 
-def test_header_refuses():
+def test_header_refuses_malformed_elements():
     for reason, text in (
         ("truncated", ""),
         ("truncated", "30"),
@@ -73,7 +73,7 @@ def test_signature_value_pads_and_strips():
     assert der.raw_signature(zero, 0, len(zero)) == bytes(64)
 
 
-def test_signature_value_refuses():
+def test_signature_value_refuses_malformed_signatures():
     for reason, text in (
         ("truncated", ""),
         ("truncated", "3000"),

@@ -104,7 +104,7 @@ def test_negative_response_reads_and_writes():
     assert exi.encode(decoded) == data
 
 
-def test_app_protocol_response():
+def test_app_protocol_response_reads_and_writes():
     # EXIficient engine, values of our own
     value = {"ResponseCode": "OK_SuccessfulNegotiation", "SchemaID": 1}
     data = exi.encode({"supportedAppProtocolRes": value}, "sap")
@@ -112,7 +112,7 @@ def test_app_protocol_response():
     assert exi.decode(data, "sap") == {"supportedAppProtocolRes": value}
 
 
-def test_hand_made_message():
+def test_a_message_coded_by_hand_reads_and_writes():
     data = octets(STOP + "0 1 0 0" + END)
     assert exi.decode(data) == message({"SessionStopReq": {"ChargingSession": "Pause"}})
     assert exi.encode(message({"SessionStopReq": {"ChargingSession": "Pause"}})) == data
@@ -140,7 +140,7 @@ def test_every_name_unpacks_and_is_found_again():
 # -- values -----------------------------------------------------------------------------------
 
 
-def test_serial_number_of_any_size():
+def test_serial_number_of_any_size_survives():
     for serial in (0, 1, 127, 128, -1, -129, 1 << 160, (1 << 255) - 19, -(1 << 200)):
         value = {"X509IssuerName": "CN=x", "X509SerialNumber": serial}
         request = {"Id": "a", "OEMProvisioningCert": b"\x30"}
@@ -149,7 +149,7 @@ def test_serial_number_of_any_size():
         assert exi.decode(exi.encode(sent)) == sent
 
 
-def test_integers_at_the_ends_of_their_types():
+def test_integers_at_the_ends_of_their_types_survive():
     for value in (-32768, -1, 0, 32767):
         for multiplier in (-3, 0, 3):
             target = {"Multiplier": multiplier, "Unit": "V", "Value": value}
@@ -166,7 +166,7 @@ def test_integers_at_the_ends_of_their_types():
             assert exi.decode(exi.encode(sent)) == sent
 
 
-def test_text_beyond_ascii():
+def test_text_beyond_ascii_survives():
     for text in (
         "é",
         "grüße €",
@@ -179,7 +179,7 @@ def test_text_beyond_ascii():
         assert exi.decode(exi.encode(sent)) == sent
 
 
-def test_text_at_every_bit_offset():
+def test_text_at_every_bit_offset_survives():
     for length in range(70):
         entry = {"VersionNumberMajor": 2, "VersionNumberMinor": 0, "SchemaID": 1, "Priority": 1}
         entry["ProtocolNamespace"] = "urn:iso:15118:2:2013:MsgDef" + "x" * length
@@ -213,7 +213,7 @@ def test_lists_keep_their_order_and_end_where_the_schema_says():
         assert exi.decode(exi.encode(sent)) == sent
 
 
-def test_a_list_of_1024():
+def test_a_list_of_1024_items_survives():
     value = {"Multiplier": 0, "Unit": "W", "Value": 1}
     entries = [{"RelativeTimeInterval": {"start": i}, "PMax": value} for i in range(1024)]
     schedule = {"SAScheduleTupleID": 1, "PMaxSchedule": {"PMaxScheduleEntry": entries}}
@@ -253,7 +253,7 @@ def test_refuses_another_header():
         raises(ExiError, "header", exi.decode, data)
 
 
-def test_refuses_nothing():
+def test_refuses_an_empty_document():
     raises(ExiError, "truncated", exi.decode, b"")
     raises(ExiError, "truncated", exi.decode, b"\x80")
 

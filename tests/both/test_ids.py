@@ -42,7 +42,7 @@ def test_emaid_without_check_digit_is_kept_at_14():
     assert ids.parse_emaid("EMP99CQAPAB004") == "EMP99CQAPAB004"
 
 
-def test_emaid_refuses():
+def test_malformed_emaid_is_refused():
     for reason, text in (
         ("length", ""),
         ("length", "DEABC12345678"),
@@ -67,7 +67,7 @@ def test_pcid_keeps_its_case():
         assert ids.parse_pcid(text) == text
 
 
-def test_pcid_refuses():
+def test_malformed_pcid_is_refused():
     for reason, text in (
         ("length", "WMIP123456789012"),
         ("length", "WMIP123456789012345"),

@@ -60,7 +60,7 @@ def test_message_is_taken_in_small_pieces():
     assert max(ends.port.read_sizes) == READ
 
 
-def test_what_a_turn_leaves_is_due_at_once():
+def test_frames_left_by_a_flush_are_due_at_once():
     ends = Ends()
     ends.line.send(SESSION, MESSAGE)
     ends.line.flush()

@@ -99,7 +99,7 @@ def test_a_restarted_peer_gets_no_message_for_its_predecessor():
     assert line.got[0][-1] == (CONTROL, b"third")
 
 
-def test_restarts_in_noise_never_mix_two_lives():
+def test_restarts_in_noise_never_mix_two_connections():
     line = Line(Mux(1), Mux(2), 4, per_thousand=10)
     for life in range(3, 9):
         line.ends[life % 2] = Mux(life)
@@ -290,7 +290,7 @@ def test_poll_has_nothing_to_do_before_the_wait_is_over():
     assert mux.poll(wait)
 
 
-def test_any_bytes_at_all_are_survived():
+def test_any_body_in_a_valid_frame_raises_nothing():
     chance = Chance(3)
     line = Line(Mux(1), Mux(2))
     line.ends[0].send(CONTROL, b"x")

@@ -91,7 +91,7 @@ def test_vault_without_a_verification_of_its_own_has_this_one():
     assert pauses
 
 
-def test_lengths_other_than_the_right_ones_are_no():
+def test_inputs_of_other_lengths_do_not_verify():
     _, point, digest, signature, ok = next(_cases())
     assert ok
     assert not p256.verify(point, digest, signature[:63])

@@ -11,7 +11,7 @@ FRAME = b"\x00\x05\x01\x08\x00\x01\x07"
 SEALED = "00170108000107001052a87740ab7b93bff388d05e4819263d"
 
 
-def test_known_answer():
+def test_a_sealed_frame_has_the_known_bytes():
     assert Seal(KEY, b"car", NONCES, True).seal(FRAME) == bytes.fromhex(SEALED)
 
 

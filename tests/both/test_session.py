@@ -243,7 +243,7 @@ def test_without_the_certificate_service_a_contract_there_is_still_pays():
     assert [name for name, _ in events] == ["unavailable", "authorized", "closed"]
 
 
-def test_without_contract_and_certificate_service_the_car_takes_leave():
+def test_without_contract_and_certificate_service_the_car_stops_the_session():
     for script in (
         but("ServiceDiscovery", ServiceList=None),
         but("ServiceDetail", ServiceParameterList=None),
@@ -258,7 +258,7 @@ def test_without_an_installer_no_contract_is_asked_for():
     assert requests == PAYING
 
 
-def test_a_car_that_cannot_install_ends_politely():
+def test_a_car_that_cannot_install_stops_the_session():
     def no_anchor(car):
         car.trust.roots = []
 
@@ -285,7 +285,7 @@ def test_a_car_that_cannot_install_ends_politely():
         assert isinstance(session.error, VaultError if reason == "vault" else SessionError)
 
 
-def test_a_damaged_chain_ends_politely():
+def test_a_car_with_a_damaged_chain_stops_the_session():
     files = MemoryFiles()
     car = Car()
     car.contracts = Contracts(files)
@@ -310,14 +310,14 @@ def test_a_vault_without_random_numbers_fails_before_the_session():
     assert events == [("failed", "vault")] + CLOSED_EVENT
 
 
-def test_a_random_evccid_is_six_bytes_and_nobodys():
+def test_a_random_evccid_is_a_local_address_of_six_bytes():
     station = Station(OFFERED)
     station.serve(Car(EMAID).session(evccid=None))
     evccid = station.request("SessionSetupReq")[1]["EVCCID"]
     assert len(evccid) == 6 and evccid[0] & 3 == 2
 
 
-def test_a_station_without_contract_payment_is_left():
+def test_a_session_without_contract_payment_is_stopped():
     script = but("ServiceDiscovery", PaymentOptionList={"PaymentOption": ["ExternalPayment"]})
     requests, events = Station(script).serve(Car(EMAID).session())
     assert requests == SETUP + ["SessionStopReq"]
@@ -369,7 +369,7 @@ def test_rejects_unsolicited_installation_res():
     assert session.receive(both, 100) == ([], [("failed", "unsolicited")] + CLOSED_EVENT)
 
 
-def test_rejects_the_beginning_of_an_answer_to_the_next_question():
+def test_rejects_bytes_behind_the_response():
     session = reach("ServiceDiscovery")
     data = answer("ServiceDiscovery", OFFERED["ServiceDiscovery"]) + b"\1"
     assert session.receive(data, 100) == ([], [("failed", "unsolicited")] + CLOSED_EVENT)
@@ -397,7 +397,7 @@ def test_a_challenge_has_sixteen_bytes():
         assert frames == [] and events == [("failed", "challenge")] + CLOSED_EVENT
 
 
-def test_no_negotiation_ends_the_session():
+def test_a_failed_negotiation_ends_the_session():
     session = reach("supportedAppProtocol")
     frame = answer("supportedAppProtocol", {"ResponseCode": "Failed_NoNegotiation"})
     assert session.receive(frame, 100) == ([], [("failed", "response-code")] + CLOSED_EVENT)
@@ -509,7 +509,7 @@ def test_ongoing_ends_after_a_minute():
     assert 60000 <= now - 100 < 61000
 
 
-def test_nothing_may_come_while_the_station_was_told_to_wait():
+def test_rejects_a_response_between_ongoing_and_the_next_request():
     ongoing = but("Authorization", EVSEProcessing="Ongoing")["Authorization"]
     for later in (1, 5000):  # whenever the owner comes to ask again
         session = reach("Authorization", want_contract=False)
@@ -551,7 +551,7 @@ def test_after_the_end_nothing_is_sent():
     assert session.timeout(10**9) == ([], [])
 
 
-def test_misuse_and_errors_of_the_station_differ():
+def test_usage_errors_are_no_session_errors():
     session = Car(EMAID).session()
     raises(UsageError, "not-started", session.receive, b"", 0)
     assert session.deadline() is None and session.timeout(0) == ([], [])
@@ -560,7 +560,7 @@ def test_misuse_and_errors_of_the_station_differ():
     assert not issubclass(UsageError, SessionError)
 
 
-def test_every_transition_leads_somewhere():
+def test_every_transition_leads_to_a_pair_or_the_end():
     for state, outcome in NEXT:
         assert state == START or state in PAIRS, state
         assert NEXT[state, outcome] == CLOSED or NEXT[state, outcome] in PAIRS

@@ -556,7 +556,7 @@ def test_resources_that_ran_out_are_told_at_once_and_the_car_goes_on():
         assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
 
 
-def test_a_trouble_of_the_vault_that_passes_is_told_and_is_no_rejection():
+def test_a_temporary_failure_of_the_vault_is_reported_and_is_no_rejection():
     for reason, told in (
         ("limited", "limited"),
         ("full", "resources"),

@@ -63,7 +63,7 @@ def test_a_time_that_cannot_be_stored_is_refused():
     assert time.now() == NOW
 
 
-def test_a_full_disk_is_no_reason_not_to_tell_the_time():
+def test_the_time_is_known_on_a_full_disk():
     assert Clocks().keeper(MemoryFiles(budget=0)).now() == NOW
 
 
@@ -84,7 +84,7 @@ def test_a_new_car_believes_a_clock_that_is_not_before_the_release():
             raises(TimeError, "clock", time.trusted)
 
 
-def test_a_clock_behind_the_lowest_possible_time_is_not_believed_until_the_maker_speaks():
+def test_a_clock_behind_the_lowest_possible_time_is_not_believed_until_the_maker_sends_the_time():
     files, clocks = MemoryFiles(), Clocks()
     clocks.keeper(files).now()
     clocks.now = NOW - STEP - 1

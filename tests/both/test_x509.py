@@ -119,7 +119,7 @@ def test_a_plain_certificate_reads():
     assert x509.fingerprint(data) == hashlib.sha256(data).digest()
 
 
-def test_there_are_no_other_attributes():
+def test_an_unknown_attribute_is_an_error():
     raises(AttributeError, None, getattr, x509.parse(certificate()), "nonsense")
 
 
@@ -215,7 +215,7 @@ def test_points_other_than_uncompressed_are_refused():
     refused("point", key=der.tlv(der.SEQUENCE, KEY_ALGORITHM, der.tlv(3, b"\1", POINT)))
 
 
-def test_times_of_both_forms():
+def test_times_of_both_forms_are_read():
     def not_after(text, tag):
         return x509.parse(certificate(validity=times(text, text, tag))).not_after
 
@@ -261,7 +261,7 @@ def test_times_that_do_not_exist_are_refused():
     refused("time", validity=times("250101000000Z", "350101000000Z", der.IA5_STRING))
 
 
-def test_names_in_every_string_form():
+def test_names_in_every_string_form_are_read():
     for tag in (der.PRINTABLE_STRING, der.UTF8_STRING, der.IA5_STRING):
         cert = x509.parse(certificate(subject=name(("CN", "A"), ("DC", "CPS"), tag=tag)))
         assert cert.names == {"CN": "A", "DC": "CPS"}
@@ -309,13 +309,13 @@ def test_extensions_may_not_come_twice():
     refused("extension", extensions=[bc, bc])
 
 
-def test_unknown_extensions():
+def test_an_unknown_extension_counts_only_if_critical():
     assert not with_extension("eku", h("3000")).unknown_critical
     assert with_extension("eku", h("3000"), CRITICAL).unknown_critical
     assert not with_extension("policies", h("3000"), CRITICAL).unknown_critical
 
 
-def test_basic_constraints():
+def test_basic_constraints_are_read_or_refused():
     assert not with_extension("bc", h("3000"), CRITICAL).is_ca
     assert with_extension("bc", h("30030101ff"), CRITICAL).path_length is None
     assert with_extension("bc", h("30060101ff020105"), CRITICAL).path_length == 5
@@ -328,7 +328,7 @@ def test_basic_constraints():
     refused_extension("der", "bc", h("30060101ff0201ff"), CRITICAL)
 
 
-def test_key_usage_bits():
+def test_key_usage_bits_are_read_or_refused():
     for value, usage in (
         ("03020106", 96),
         ("03020780", 1),
@@ -343,7 +343,7 @@ def test_key_usage_bits():
     refused_extension("der", "ku", h("04020106"), CRITICAL)
 
 
-def test_key_identifiers():
+def test_key_identifiers_are_read_or_refused():
     assert with_extension("ski", h("0402abcd")).ski == h("abcd")
     assert with_extension("aki", h("30048002abcd")).aki == h("abcd")
     assert with_extension("aki", h("3003820101")).aki is None
@@ -353,7 +353,7 @@ def test_key_identifiers():
     refused_extension("der", "aki", h("30048002abcd00"))
 
 
-def test_the_ocsp_address():
+def test_the_first_ocsp_address_is_read():
     ocsp = h("06082b060105050730018603") + b"u:a"
     issuers = h("06082b060105050730028603") + b"u:b"
     both = der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, issuers), der.tlv(der.SEQUENCE, ocsp))

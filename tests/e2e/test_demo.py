@@ -58,7 +58,9 @@ def check(data: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("link", ["serial", "tcp"])
 @pytest.mark.parametrize("name", ["cpython", "wheel", "debian"])
-def test_the_story_comes_true(name: str, link: str, tmp_path: Path) -> None:
+def test_the_demo_installs_two_contracts_and_pays_with_each(
+    name: str, link: str, tmp_path: Path
+) -> None:
     runtime = runtimes.get(name)
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")
@@ -195,7 +197,7 @@ def test_verbose_output_has_every_message_and_every_check() -> None:
         assert text in ended.stdout
 
 
-def test_a_story_that_does_not_come_true_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_demo_with_an_unexpected_result_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A car that authorizes with nothing: the run ends there, says so, and exits 1."""
     monkeypatch.setattr(Car, "charge", lambda *args, **kwargs: [], raising=False)
     monkeypatch.setattr(walkthrough.Walkthrough, "_check_installed", lambda *args: None)

@@ -30,7 +30,7 @@ def named(_plugvault_selection: Selection) -> Selection:
 
 
 @pytest.mark.parametrize("name", ["cpython", "debian"])
-def test_the_story_comes_true(name: str, named: Selection, tmp_path: Path) -> None:
+def test_the_demo_passes_with_the_named_token(name: str, named: Selection, tmp_path: Path) -> None:
     runtime = runtimes.get(name)
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")

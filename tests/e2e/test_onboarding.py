@@ -67,7 +67,9 @@ def test_a_customer_without_the_document_is_refused_and_nothing_is_made(
     assert customers.all() == []
 
 
-def test_renew_replace_terminate(backend: Backend, vehicle: Vehicle, customers: Customers):
+def test_a_contract_is_renewed_replaced_and_terminated(
+    backend: Backend, vehicle: Vehicle, customers: Customers
+):
     first = customers.onboard("plate", named(vehicle)["plate"], DOCUMENT)
     certificate = backend.ecosystem.oem.contracts(vehicle.pcid)[0]["contractCertificate"]
     customers.renew(first)

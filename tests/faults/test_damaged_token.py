@@ -73,7 +73,7 @@ def turned_over(data: bytes, at: int) -> bytes:
     return data[:at] + bytes((data[at] ^ 1 << at % 8,)) + data[at + 1 :]
 
 
-def test_token_files_cut_off_anywhere(ground: Ground, some: Some) -> None:
+def test_token_files_cut_off_anywhere_cost_one_key_at_most(ground: Ground, some: Some) -> None:
     cases = [
         (file, n, file.read_bytes()[:n])
         for file in files(ground)
@@ -85,7 +85,7 @@ def test_token_files_cut_off_anywhere(ground: Ground, some: Some) -> None:
     print(f"cut off: {dict(seen)}")
 
 
-def test_token_files_with_a_bit_turned_over(ground: Ground, some: Some) -> None:
+def test_a_changed_bit_in_a_key_file_costs_one_key_at_most(ground: Ground, some: Some) -> None:
     cases = []
     for file in files(ground):
         data = file.read_bytes()

@@ -80,7 +80,7 @@ def files(folder: Path) -> int:
     return sum(path_.is_file() for path_ in folder.rglob("*"))
 
 
-def test_installations_in_a_row(
+def test_installations_in_a_row_keep_files_keys_and_memory_bounded(
     holder: Holder, each_token: CarToken, world: World, whole: bool
 ) -> None:
     vault = holder.vault
@@ -123,7 +123,9 @@ def test_installations_in_a_row(
     assert Contracts(store).recover(vault) == []
 
 
-def test_openings_in_a_row_on_micropython(each_token: CarToken, whole: bool) -> None:
+def test_openings_in_a_row_on_micropython_keep_heap_and_keys_bounded(
+    each_token: CarToken, whole: bool
+) -> None:
     """The vault that is reached by ffi: neither its heap nor the token holds more afterwards."""
     runtime = runtimes.get("debian")
     if runtime is None:

@@ -25,7 +25,9 @@ KILLED = -9
 
 
 @pytest.mark.parametrize("runtime", ["cpython", "debian"])
-def test_killed_at_any_change_of_a_file(each_ground: Ground, some: Some, runtime: str) -> None:
+def test_a_kill_at_any_change_of_a_file_costs_no_contract(
+    each_ground: Ground, some: Some, runtime: str
+) -> None:
     """The car that drives its token itself: the token's own files, the chains and the index."""
     ground, how = each_ground, each_ground.on(runtime)
     calls = ground("install", **how)["calls"]
@@ -45,7 +47,7 @@ def test_killed_at_any_change_of_a_file(each_ground: Ground, some: Some, runtime
     print(f"killed before each of {sum(seen.values())} changes of files: {dict(seen)}")
 
 
-def test_killed_while_it_recovers(ground: Ground, some: Some) -> None:
+def test_a_kill_during_recovery_costs_no_contract(ground: Ground, some: Some) -> None:
     """The second start finds the state that the first one would have made."""
     calls = ground("install")["calls"]
     index = calls.index(["rename", "contracts.new"])
@@ -82,7 +84,7 @@ def victims(service: VaultService, victim: str) -> list[int]:
 
 
 @pytest.mark.parametrize("victim", ["module", "service", "both"])
-def test_killed_at_any_step_of_the_module(
+def test_a_kill_at_any_step_of_the_module_costs_no_contract(
     served: tuple[Ground, VaultService], some: Some, victim: str
 ) -> None:
     """Before every request to the vault and every change of the store."""
@@ -99,7 +101,9 @@ def test_killed_at_any_step_of_the_module(
 
 
 @pytest.mark.parametrize("victim", ["module", "service", "both"])
-def test_killed_at_random(served: tuple[Ground, VaultService], whole: bool, victim: str) -> None:
+def test_a_kill_at_a_random_time_costs_no_contract(
+    served: tuple[Ground, VaultService], whole: bool, victim: str
+) -> None:
     ground, service = served
     seen: Counter[str] = Counter()
     for _ in range(200 if whole else 3):

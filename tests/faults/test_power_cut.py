@@ -235,7 +235,7 @@ def test_power_cut_after_a_start_that_followed_a_kill(
 
 
 @pytest.mark.parametrize("forgotten", ["flush", "flush_path"])
-def test_a_store_that_does_not_flush_is_found_out(
+def test_a_store_that_does_not_flush_is_detected(
     car: Car,
     recorder: Recorder,
     tmp_path: Path,

@@ -58,7 +58,7 @@ def fill(folder: Path, free: int) -> Path:
     return file
 
 
-def test_full_disk_at_any_write(small_ground: Ground, some: Some) -> None:
+def test_a_full_disk_at_any_write_costs_no_contract(small_ground: Ground, some: Some) -> None:
     """From no free block to enough: a different write fails each time."""
     ground = small_ground
     seen: Counter[str] = Counter()
@@ -75,7 +75,7 @@ def test_full_disk_at_any_write(small_ground: Ground, some: Some) -> None:
     print(f"full disk: {dict(seen)}")
 
 
-def test_read_only_disk(small_ground: Ground) -> None:
+def test_a_read_only_disk_costs_no_contract(small_ground: Ground) -> None:
     ground = small_ground
     assert mount(ground.token.folder, "remount,ro")
     assert not ground.installs()
@@ -90,7 +90,7 @@ def test_read_only_disk(small_ground: Ground) -> None:
     assert ground.survived() == "old"
 
 
-def test_token_taken_away_and_brought_back(each_ground: Ground) -> None:
+def test_a_token_that_was_away_has_its_keys_again(each_ground: Ground) -> None:
     ground = each_ground
     away = ground.tokens.rename(ground.token.folder / "away")
     assert not ground.installs()
@@ -112,7 +112,7 @@ with Hsm(module, conf or None, options) as hsm:
 """
 
 
-def test_pin_changed_outside(each_ground: Ground) -> None:
+def test_a_pin_changed_outside_is_reported_and_costs_no_contract(each_ground: Ground) -> None:
     ground, token = each_ground, each_ground.token
     location = [str(token.module), str(token.conf or ""), token.location.options, token.label]
 
@@ -158,7 +158,9 @@ with Hsm(module, conf or None, options) as hsm:
 """
 
 
-def test_another_program_on_the_same_token(each_ground: Ground, whole: bool) -> None:
+def test_another_program_on_the_same_token_costs_no_contract(
+    each_ground: Ground, whole: bool
+) -> None:
     """It makes and destroys keys of its own all the while: they stay its own, and ours ours.
 
     NSS refuses one of two concurrent writers with an error and no effect. SoftHSM, one

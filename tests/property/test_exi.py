@@ -54,7 +54,9 @@ def test_any_bytes_are_a_message_or_an_error(start: bytes, end: bytes, schema: s
 
 @settings(max_examples=300)
 @given(st.sampled_from(DOCUMENTS), st.lists(st.tuples(st.integers(0), st.integers(0, 7))))
-def test_any_bit_may_be_wrong(document: tuple[bytes, str], flips: list[tuple[int, int]]) -> None:
+def test_any_wrong_bit_gives_a_message_or_an_error(
+    document: tuple[bytes, str], flips: list[tuple[int, int]]
+) -> None:
     data = bytearray(document[0])
     for at, bit in flips:
         data[at % len(data)] ^= 1 << bit
@@ -86,7 +88,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(DOCUMENTS), JSON, st.data())
-def test_any_member_may_be_wrong(
+def test_any_wrong_member_gives_a_message_or_an_error(
     document: tuple[bytes, str], wrong: Any, data: st.DataObject
 ) -> None:
     octets, schema = document

@@ -76,7 +76,7 @@ def test_every_body_survives_framing(body, seed):
 
 
 @given(st.lists(st.binary(max_size=300)))
-def test_no_bytes_upset_the_link(chunks):
+def test_any_bytes_are_no_message_and_raise_nothing(chunks):
     mux = Mux(7)
     for now, chunk in enumerate(chunks):
         assert mux.feed(chunk, now) == []
@@ -94,7 +94,7 @@ def test_v2gtp_is_the_same_in_any_pieces(payloads, cuts):
 
 
 @given(st.lists(st.binary(max_size=60)))
-def test_v2gtp_says_no_with_one_error(chunks):
+def test_v2gtp_refuses_bytes_with_one_error(chunks):
     reader = v2gtp.PayloadReader(limit=100)
     with contextlib.suppress(v2gtp.V2gtpError):
         for chunk in chunks:

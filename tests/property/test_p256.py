@@ -62,13 +62,13 @@ def test_any_combination_of_scalars_sums_as_openssl_has_it(d: int, u1: int, u2: 
 
 
 @given(st.binary(max_size=70), st.binary(max_size=40), st.binary(max_size=70))
-def test_any_bytes_are_a_no(point: bytes, digest: bytes, signature: bytes) -> None:
+def test_random_bytes_never_verify(point: bytes, digest: bytes, signature: bytes) -> None:
     assert not p256.verify(point, digest, signature)
     assert not p256_curve.on_curve(point)
 
 
 @given(BYTES_32, BYTES_32)
-def test_on_curve_is_openssls_word(x: bytes, y: bytes) -> None:
+def test_on_curve_agrees_with_openssl(x: bytes, y: bytes) -> None:
     point = b"\4" + x + y
     try:
         ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)

@@ -47,7 +47,7 @@ NONSENSE = [
 ]
 
 
-def test_a_module_that_talks_nonsense_is_heard_out(ends: tuple[Any, Line]):
+def test_a_malformed_message_of_the_module_does_not_end_the_bench(ends: tuple[Any, Line]):
     stream, line = ends
     with Bench(stream) as bench:
         for junk in NONSENSE:

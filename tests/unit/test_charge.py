@@ -238,7 +238,7 @@ def test_a_car_takes_no_more_than_the_station_has(world: World) -> None:
     ],
     ids=["mode", "voltage"],
 )
-def test_a_charge_that_cannot_be_ends_politely(
+def test_an_impossible_charge_ends_with_session_stop(
     world: World, wishes: dict[str, Any], offer: Offer, last: str
 ) -> None:
     pair = Pair(world, wishes, offer=offer).run()

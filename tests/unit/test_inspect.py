@@ -159,7 +159,7 @@ def test_zero_bytes_after_a_message_are_told(
 # --- V2GTP ---
 
 
-def test_v2gtp_frames() -> None:
+def test_each_v2gtp_frame_is_checked() -> None:
     payload = _message("SessionSetupReq", {"EVCCID": bytes(6)})
     frame = b"\x01\xfe\x80\x01" + len(payload).to_bytes(4, "big") + payload
     report = inspect(frame, Scope(NOW))
@@ -186,7 +186,7 @@ def test_sdp_is_named() -> None:
 # --- certificates ---
 
 
-def test_a_chain_in_any_order() -> None:
+def test_a_chain_is_read_in_any_order() -> None:
     report = made("sub1", "contract", "root", "sub2")
     assert report.kind == "certificate chain"
     assert failed(report) == []
@@ -238,7 +238,7 @@ def test_a_certificate_over_the_schemas_size_fails(world: World) -> None:
     assert failed(inspect(big.der, Scope(NOW))) == ["sizes of at most 800 bytes"]
 
 
-def test_a_certificate_request(vehicle: ec.EllipticCurvePrivateKey) -> None:
+def test_a_certificate_request_is_checked(vehicle: ec.EllipticCurvePrivateKey) -> None:
     def sign_nothing(digest: bytes) -> bytes:
         return bytes(31) + b"\1" + bytes(31) + b"\1"
 
@@ -355,7 +355,7 @@ def run(*arguments: str, stdin: bytes | None = None) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_exit_status_and_json(tmp_path: Path) -> None:
+def test_exit_status_and_json_follow_the_worst_file(tmp_path: Path) -> None:
     good, bad, junk = tmp_path / "good.der", tmp_path / "bad.der", tmp_path / "junk"
     good.write_bytes(MADE["root"])
     bad.write_bytes(MADE["forged_root"])
@@ -377,7 +377,7 @@ def test_exit_status_and_json(tmp_path: Path) -> None:
             assert check["verdict"] in ("ok", "failed", "not checked")
 
 
-def test_stdin_time_and_trust(tmp_path: Path) -> None:
+def test_stdin_time_and_trust_are_read(tmp_path: Path) -> None:
     roots = tmp_path / "roots.pem"
     roots.write_bytes(base64.b64encode(MADE["root"]))
     text = MADE["contract"].hex().encode()
@@ -419,7 +419,9 @@ _CHAIN = {"ContractSignatureCertChain": {"Certificate": MADE["contract"]}}
         ("hubject_ccp_2", "CertificateInstallationReq", []),
     ],
 )
-def test_the_published_messages(shared: Path, name: str, kind: str, expected: list[str]) -> None:
+def test_the_published_messages_are_judged(
+    shared: Path, name: str, kind: str, expected: list[str]
+) -> None:
     for suffix in (".exi", ".json"):
         report = inspect((shared / "vectors" / (name + suffix)).read_bytes(), Scope(HUBJECT_AT))
         assert (report.kind, failed(report)) == (kind, expected)

@@ -31,7 +31,7 @@ def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def test_an_answer_of_ccp(world: World, vehicle: ec.EllipticCurvePrivateKey) -> None:
+def test_an_answer_of_ccp_is_judged(world: World, vehicle: ec.EllipticCurvePrivateKey) -> None:
     item = {
         "certificateInstallationRes": b64(world.response(point(vehicle))),
         "emaid": "DE-PVT-000000001-2",
@@ -54,7 +54,7 @@ def test_an_answer_of_ccp(world: World, vehicle: ec.EllipticCurvePrivateKey) -> 
     assert "certificateInstallationRes readable" in failed(inspect(as_json(bundle), Scope(NOW)))
 
 
-def test_contract_data(world: World) -> None:
+def test_contract_data_is_judged(world: World) -> None:
     leaf, sub2, sub1 = map(b64, world.contract.chain)
     data = {
         "contractCertificate": leaf,

@@ -94,7 +94,7 @@ def test_a_signed_body_that_is_no_json_is_said_to_be_none():
     assert answer(Taker(), SECRET, body, {"payload-signature": mac})[0] == 400
 
 
-def test_over_http():
+def test_verdicts_and_limits_are_the_same_over_http():
     taker = Taker("wrong-contract")
     with receiving(taker, lambda: SECRET) as url, httpx.Client(trust_env=False) as client:
         answer = client.post(url, content=BODY, headers={"Payload-Signature": HMAC})

@@ -137,7 +137,7 @@ def test_an_update_that_is_not_offered_is_refused(vehicle: Vehicle) -> None:
     refused(vehicle, body, "FAILED_SequenceError")
 
 
-def test_every_transition_leads_somewhere() -> None:
+def test_every_transition_leads_to_a_state() -> None:
     for (state, _), following in NEXT.items():
         assert state in ALLOWED
         assert following in (*ALLOWED, FETCHING, CLOSED)

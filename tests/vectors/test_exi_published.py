@@ -94,7 +94,7 @@ def test_published_digests_are_of_our_fragments(shared: Path, name: str, count: 
         assert base64.b64encode(digest).decode() == reference["DigestValue"], element
 
 
-def test_annex_j(shared: Path) -> None:
+def test_annex_j_fragment_and_digest_are_ours(shared: Path) -> None:
     row = json.loads((shared / "vectors" / "annexJ_iso2_authorizationreq.json").read_text())
     value = {"Id": "ID1", "GenChallenge": b"Some Random Data"}
     fragment = exi.fragment("AuthorizationReq", value)
