@@ -119,7 +119,7 @@ def test_client_without_a_key_is_refused(running: VaultService) -> None:
         plain.random(16)
 
 
-# Before anybody has proved anything: the one process goes on serving the others.
+# Without any proof of a client: the one process goes on serving the others.
 
 
 def by_socket(running: VaultService) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Our module as a campaign's module under test, on one interpreter: `plugvault.campaign` says how.
+"""Our module as the module under test of a campaign, on one interpreter: see `plugvault.campaign`.
 
     INTERPRETER campaign_run.py PIN_FILE STORE pkcs11 MODULE LABEL OPTIONS
     INTERPRETER campaign_run.py PIN_FILE STORE service SOCKET
@@ -29,7 +29,7 @@ CAN = ["reset", "clock", "trust", "sign", "state"]
 
 
 class Module:
-    """The module; each method is an operation of the vocabulary. It has request -> answer."""
+    """The module; each public method is an operation of the vocabulary, request -> answer."""
 
     def __init__(self, vault, store):
         self.vault, self.store = vault, store

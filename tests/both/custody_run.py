@@ -1,23 +1,24 @@
-"""The parts of a contract key that are ever outside of a token, by each way in.
+"""The parts of a contract key that are ever outside of a token, by each recipe of `evcc.vault`.
 
     INTERPRETER custody_run.py MODULE LABEL OPTIONS CASE     < PIN
 
-CASE (JSON, bytes in hex): the arguments of `open_contract_key`, and "secrets": what must be seen
-only where the level says so, by name; "bad": more arguments, each for another key or for none.
-Prints JSON, by the level of the way in:
+CASE (JSON, bytes in hex): the arguments of `open_contract_key`, and "secrets": the values, by
+name, that may be outside of the token at some levels only; "bad": more arguments, each with
+another key or none. Prints JSON, by the level of the recipe:
 
-    "trial"     what `survey` says of this way alone: (level, what the next level lacks)
-    "readable"  objects, by the call that made them, that were read though they are sensitive:
-                themselves, or a copy that was asked to be less than they are
-    "left"      objects that were made on the way and are still there afterwards
-    "failed"    how often it was tried with one call of the token failing, each in its turn, and
-                how many objects that left
-    "uses"      what each secret on the way may be used for: [call, sum of places in USES]
-    "seen"      secrets that passed between this process and the token, or were decrypted in it
-    "bad"       the reasons that the cases of CASE's "bad" are refused for
-    "custody"   of the key, and whether it signs for the certificate; or the reason it failed for
+    "trial"     the result of `survey` for this recipe alone: (level, what the next level lacks)
+    "readable"  objects, by the call that made them, that were read although they are sensitive:
+                themselves, or a copy with weaker attributes
+    "left"      objects that the recipe has made and that still exist afterwards
+    "failed"    the number of runs in which one call of the token fails, each in its turn, and the
+                number of objects that they left
+    "uses"      the allowed uses of each secret: [call, sum of places in USES]
+    "seen"      secrets that passed between this process and the token, or were decrypted here
+    "bad"       the reasons for which the cases of CASE's "bad" are refused
+    "custody"   of the key, and whether it signs for the certificate; or the reason of the failure
 
-and under "best" what the token is found to give. `tests/unit/test_custody.py` has what it must be.
+and under "best" the result of the token's survey. `tests/unit/test_custody.py` has the expected
+values.
 """
 
 import json
@@ -45,7 +46,7 @@ LESS = (  # attributes that an attacker would give a copy
 
 
 class Witness:
-    """The calls of a vault, watched: every object is tried to be read, every byte is kept."""
+    """The calls of a vault, recorded: it tries to read every object, and keeps every byte."""
 
     def __init__(self, calls):
         self.calls = calls
@@ -191,14 +192,14 @@ def one_way(vault, level, recipe, case, secrets, bad):
 
 
 def arguments(case_json):
-    """Of `open_contract_key`."""
+    """The arguments of `open_contract_key` in CASE."""
     case = [case_json["scheme"]]
     case += [bytes.fromhex(case_json[name]) for name in ("dh", "wrapped", "aad", "public")]
     return case
 
 
 def run(vault, case_json):
-    """The object that is printed, for a vault that is open."""
+    """The printed object, for an open vault."""
     secrets = {name: bytes.fromhex(value) for name, value in case_json["secrets"].items()}
     bad = [arguments(bad_case) for bad_case in case_json["bad"]]
     report = {

@@ -1,4 +1,4 @@
-"""A process to look into: it has opened a contract key in a token, and goes on.
+"""A process whose memory is searched: it opens a contract key in a token, and then waits.
 
     INTERPRETER held_run.py MODULE LABEL OPTIONS LEVEL CASE     < PIN, and a line to end it
 
@@ -13,7 +13,7 @@ from evcc.vault import custody, pkcs11
 
 
 def opened(vault, file):
-    """In a function of its own, as what calls it would have no part of it."""
+    """The custody of the opened key. A function, so that its locals leave the stack."""
     with open(file) as text:
         case = json.load(text)
     for name in ("dh", "wrapped", "aad", "public"):

@@ -1,4 +1,4 @@
-"""Installations on one interpreter, with a real token: those that pass and those that must not.
+"""Installations on one interpreter, with a real token: accepted ones and rejected ones.
 
     INTERPRETER installation_run.py CASES STORE pkcs11 MODULE LABEL     < PIN
     INTERPRETER installation_run.py CASES STORE service SOCKET

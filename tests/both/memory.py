@@ -40,7 +40,7 @@ class MemoryFiles:
 
 
 class KeyList:
-    """The part of a vault that `Contracts.recover` uses. halves: keys of which half is missing;
+    """The part of a vault that `Contracts.recover` uses. halves: keys with one missing half;
     torn: keys that are listed and do not sign; level: the custody of each."""
 
     def __init__(self, keys, halves=(), torn=(), level="L3"):

@@ -16,7 +16,7 @@ class Chance:
 
 
 def spoil(data, chance, per_thousand):
-    """`data` with so many bytes in a thousand changed, dropped or repeated."""
+    """`data` with `per_thousand` bytes in a thousand changed, dropped or repeated."""
     out = bytearray()
     for byte in data:
         kind = chance.below(3) if chance.below(1000) < per_thousand else 3
@@ -57,7 +57,7 @@ class Wire:
 
 
 class Line:
-    """Two ends and the wires between them. `got`: what came out at each end, in order."""
+    """Two ends and the wires between them. `got`: the messages at each end, in order."""
 
     def __init__(self, a, b, seed=1, per_thousand=0, rate=11, delay_ms=0):
         self.ends = [a, b]
@@ -77,7 +77,7 @@ class Line:
             self.wires[i].put(self.ends[i].poll(self.now))
 
     def run(self, limit_ms=60000):
-        """Until everything sent has arrived; the milliseconds it took."""
+        """Run until everything sent has arrived. Returns the milliseconds of the line's clock."""
         start = self.now
         while not (self.ends[0].idle() and self.ends[1].idle()):
             if self.now - start > limit_ms:

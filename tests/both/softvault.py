@@ -31,7 +31,7 @@ class SoftVault:
         self.signed = 0  # how often a private key was used
 
     def claim(self, owner):
-        """One car alone has this vault."""
+        """No effect: one car alone uses this vault."""
 
     def generate_provisioning_key(self):
         if PROVISIONING in self._keys:

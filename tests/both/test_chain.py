@@ -252,7 +252,7 @@ def test_transitive_accepts_an_unknown_root_after_verifying_the_links():
 
 
 def test_transitive_still_requires_a_sub_ca_that_issued_the_leaf():
-    """Else anybody's leaf would do: nothing of it would be verified."""
+    """Without this check a leaf of any issuer would pass, and no signature would be verified."""
     refused("untrusted", "contract_by_root", (), (), transitive=True)
     refused("untrusted", "contract", (), ("other_root",), transitive=True)
 

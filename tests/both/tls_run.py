@@ -1,4 +1,4 @@
-"""TLS connections on one interpreter, to stations that pass and to those that must not.
+"""TLS connections on one interpreter, to stations that are accepted and to those that are refused.
 
     INTERPRETER tls_run.py CASES [LIBRARY]
 

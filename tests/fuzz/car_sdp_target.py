@@ -1,5 +1,5 @@
 """Fuzz target: a car's search for a station, on any datagrams (a length byte before each) over a
-real socket. The car connects to nobody here: an answer may name any address."""
+real socket. The car opens no connection here: an answer may name any address."""
 
 import time
 from collections.abc import Iterator

@@ -147,7 +147,7 @@ def drain(receive: Callable[[int], bytes]) -> bytes:
 
 
 def plain_context() -> ssl.SSLContext:
-    """A client that believes every station."""
+    """The context of a client that accepts every certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -198,7 +198,7 @@ PAIRS = tuple(OFFERED)  # about in the order in which the car of `session_target
 
 
 class HostileStation:
-    """Accepts one connection after another, and does with each what `behave` says."""
+    """Accepts one connection after another, and calls `behave` with each."""
 
     def __init__(self) -> None:
         self._listener = socket.socket(socket.AF_INET6)

@@ -1,4 +1,4 @@
-"""Throw mutated bytes at a fuzz target until a time is up; keep what broke it.
+"""Run a fuzz target with mutated bytes for a time, and keep the input of a failure.
 
     python tests/fuzz/run.py [SECONDS] [NAME...]        30 s each; every target if none is named
 
@@ -45,7 +45,7 @@ def mutate(rng: random.Random, data: bytes, second: bytes) -> bytes:
 def fuzz(
     name: str, seconds: float, *, inputs: int | None = None, rng: random.Random | None = None
 ) -> int:
-    """Until the time is up, or for so many inputs. Returns how many there were."""
+    """Run a target for `seconds`, or for `inputs`. Returns the number of inputs."""
     module = importlib.import_module(f"{name}_target")
     slow = getattr(module, "SLOW", SLOW)
     rng = rng or random.Random()

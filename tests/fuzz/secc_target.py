@@ -23,7 +23,7 @@ _CONTRACT = SimpleNamespace(names={"CN": "DEPVT0000000012"}, point=b"\x04" + byt
 
 
 def reach(state: str) -> Secc:
-    """A station in `state`, as far as what it remembers goes."""
+    """A station in `state`, with the stored values of that state."""
     secc = Secc(Offer(), [], lambda: 0.0, 0, bytes, secure=True)
     secc.state = state
     secc.session_id = SESSION_ID
@@ -38,7 +38,7 @@ def reach(state: str) -> Secc:
 
 
 def seeds() -> Iterator[bytes]:
-    """Which state, whether to put a header before it, and what the vehicle says."""
+    """The state, whether a header comes first, and the vehicle's bytes."""
     offer = {"supportedAppProtocolReq": messages.supported_app_protocol_req()}
     yield bytes([_STATES.index(APP_PROTOCOL), 1]) + exi.encode(offer, "sap")
     for number, state in enumerate(_STATES):

@@ -62,7 +62,7 @@ def _script(state: str) -> dict[str, Any]:
 
 
 def seeds() -> Iterator[bytes]:
-    """Which state, whether to put a header before it, and what the station says."""
+    """The state, whether a header comes first, and the station's bytes."""
     for number, state in enumerate(_STATES):
         frame = answer(state, _script(state)[state])
         yield bytes([number, 0]) + frame

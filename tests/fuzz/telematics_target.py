@@ -1,7 +1,7 @@
 """Fuzz target: the vehicle's end of the maker's channel.
 
-The first byte says who speaks: anybody (0: raw messages, a length byte before each), or the maker
-itself, authenticated, with any payload (1) or any fields (2: a length byte before each).
+The first byte selects the sender: any peer (0: raw messages, a length byte before each), or the
+authenticated maker, with any payload (1) or any fields (2: a length byte before each).
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _MAKER, _CAR, _NONCE = b"\x04" + b"M" * 64, b"\x04" + b"C" * 64, bytes(32)
 
 
 class Vault:
-    """Signatures that are hashes: the fuzzer is after the protocol, not after ECDSA."""
+    """Signatures that are hashes: the fuzzer tests the protocol, not ECDSA."""
 
     def public(self, key: bytes) -> bytes:
         if key != PROVISIONING:

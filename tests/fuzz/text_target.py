@@ -1,5 +1,5 @@
-"""Fuzz target: what reads text: identifiers, names of roots, the JSON form of a message, access
-tokens."""
+"""Fuzz target: the readers of text: identifiers, names of roots, the JSON form of a message,
+access tokens."""
 
 import atexit
 import contextlib

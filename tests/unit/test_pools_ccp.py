@@ -176,7 +176,7 @@ def test_garbage_is_no_exi(pools: Pools, raw: bytes):
 
 
 def test_a_request_with_an_unusable_session_id_is_refused(filled: Pools):
-    """It is outside the signature: anybody on the way could have made it longer."""
+    """The SessionID is outside the signature: any party on the way could have made it longer."""
     message = exi.decode(filled.request(filled.provisioning_der()))
     message["V2G_Message"]["Header"]["SessionID"] = bytes(9)
     refused(filled, "invalid", "EXI format is invalid!", filled.install, exi.encode(message))

@@ -20,7 +20,7 @@ CACHE=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/plugvault
 INTERPRETERS=$CACHE/micropython
 [ -z "$HOME" ] || export HOME
 
-# writable FOLDER: make it where it is missing; can this user write there?
+# writable FOLDER: make it where it is missing; succeeds if this user can write there.
 writable() { mkdir -p "$1" 2>/dev/null && [ -w "$1" ]; }
 
 if ! writable "$STATE"; then
@@ -55,11 +55,10 @@ quietly() {
     return 1
 }
 
-# failed_recently PART: did it fail within the last hour? A later run tries it again.
+# failed_recently PART: succeeds if it failed within the last hour. A later run tries it again.
 failed_recently() { [ -n "$(find "$STATE/$1.failed" -mmin -60 2>/dev/null)" ]; }
 
-# The words before a command that run it as root; empty where a password is needed or root is not
-# to be had.
+# The words before a command that run it as root; empty where sudo is missing or needs a password.
 if [ "$(id -u)" = 0 ]; then
     AS_ROOT=(env)
 elif sudo -n true 2>/dev/null; then
@@ -68,7 +67,7 @@ else
     AS_ROOT=()
 fi
 
-# may_become_root: is this user of a group that sudo serves, with a password?
+# may_become_root: succeeds if this user is in a group that can use sudo with a password.
 may_become_root() {
     command -v sudo >/dev/null && id -nG | grep -qwE 'sudo|wheel|admin'
 }
@@ -98,5 +97,5 @@ apt_install() {
 # in_place NEW TARGET: rename the folder NEW, unless another run has made TARGET meanwhile.
 in_place() { mv -T "$1" "$2" 2>/dev/null || { [ -d "$2" ] && rm -rf "$1"; }; }
 
-# runs INTERPRETER: is it a MicroPython that starts?
+# runs INTERPRETER: succeeds if it is a MicroPython that starts.
 runs() { [ -x "$1" ] && [ "$("$1" -c 'print(6*7)' 2>/dev/null)" = 42 ]; }

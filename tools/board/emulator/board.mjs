@@ -103,7 +103,7 @@ export class Board {
     this.stack.mark(chip);
   }
 
-  /** Let the chip use this board's memory, which is there before and after it. */
+  /** Let the chip use this board's memory, which outlives the chip. */
   share(chip) {
     const { flash, ram } = this.memory;
     Object.assign(chip, {
@@ -120,7 +120,7 @@ export class Board {
       powerLost: () => (this.cut = true),
       waited: (nanoseconds) => {
         this.flashNanoseconds += nanoseconds;
-        this.start -= nanoseconds; // this machine does not wait for it as well
+        this.start -= nanoseconds; // the emulation itself does not wait for the flash
       },
     });
     chip.peripherals[0x18000] = flash;
@@ -142,9 +142,9 @@ export class Board {
 
   // -- time --
 
-  /** Run for some milliseconds of this machine. Returns the milliseconds to wait before the next
-   * call: a board that has nothing to do keeps the time of this machine; one that computes is as
-   * slow as it is, and its time stands still for as long as it lags behind. */
+  /** Run for SLICE_MS of this machine at most. Returns the milliseconds to wait before the next call.
+   * While the core waits, the board's time follows this machine's clock; while it computes too slowly,
+   * the board's time falls behind, and the delay is not caught up. */
   run() {
     if (!this.powered) return SLICE_MS;
     const end = performance.now() + SLICE_MS;

@@ -69,7 +69,7 @@ export class Processor {
   }
 
   /** Run about `limit` instructions; less when the core waits for an event or `stop()` is true.
-   * `tick` is told of the cycles that have passed, every `step` of them. */
+   * `tick` gets the number of cycles that have passed, every `step` of them. */
   run(limit, step, tick, stop) {
     const { core, state } = this;
     const end = this.instructions + limit;

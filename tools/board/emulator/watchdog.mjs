@@ -1,4 +1,4 @@
-// The watchdog of rp2040js, and what it lacks.
+// The watchdog of rp2040js, with the functions that it lacks.
 const WATCHDOG = 0x40058; // its place among the peripherals
 
 /** Call `expired` when the watchdog of `chip` resets it. `before`: the chip that it has reset, whose
