@@ -75,6 +75,7 @@ def opening(recipient: bytes) -> dict[str, dict[str, Any]]:
 
 
 def known(recipient: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
+    """The known answer for this static key: the arguments of `open_contract_key`."""
     return {
         "scheme": "iso2",
         "dh": KNOWN_DH,
@@ -173,4 +174,5 @@ def _short_z(recipient: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def negated(point: bytes) -> bytes:
+    """The negation of a point, which has the same X coordinate. 65 bytes."""
     return point[:33] + (P - int.from_bytes(point[33:], "big")).to_bytes(32, "big")

@@ -43,6 +43,7 @@ DIGEST = bytes(range(32))
 
 
 def vault(car: dict[str, Any]) -> Any:
+    """The car's vault: a client of its service, or the token itself."""
     if car["socket"]:
         return connect(lambda: unix.connect(car["socket"]))
     return open_vault(car["module"], car["conf"] or None, car["label"], car["pin"], car["options"])
@@ -111,6 +112,7 @@ def discard_cut_off(contracts: Contracts, car: dict[str, Any], keys: Any) -> boo
 
 
 def contract(one: Any, contracts: Contracts, keys: Any) -> list[Any]:
+    """[EMAID, serial number, whether it is lost, whether it signs, or the error's text]."""
     try:
         leaf = x509.parse(contracts.chain(one.emaid)[0])
         signs = keys.verify(leaf.point, DIGEST, keys.sign(one.key, DIGEST))
@@ -148,6 +150,7 @@ def told(car: dict[str, Any]) -> dict[str, Any]:
 
 
 def race(car: dict[str, Any], after: float, victims: list[int]) -> dict[str, Any]:
+    """Install in a child that is killed with the other `victims` after `after` seconds."""
     child = os.fork()
     if not child:
         code = 1
@@ -166,6 +169,7 @@ def race(car: dict[str, Any], after: float, victims: list[int]) -> dict[str, Any
 
 
 def work(car: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Carry out one job. Returns its answer."""
     kind = job.pop("do")
     car["response"] = job.pop("response", "")
     if kind == "look":

@@ -25,6 +25,7 @@ POOLS = ("CCP: ", "CPS: ")  # how the rows of the pools' tables begin
 
 
 def scope_of(world: World, *, trust: bool = True) -> Scope:
+    """The scope of an inspection at the world's time, with or without its roots as anchors."""
     anchors = tuple(x509.parse(der) for _, der in world.anchors)
     return Scope(NOW, anchors if trust else ())
 
@@ -39,6 +40,7 @@ def verdicts(report: Report, verdict: str) -> list[str]:
 
 
 def pool_rows(report: Report, verdict: str) -> list[str]:
+    """The names of the pools' checks with this verdict."""
     return [
         check.check
         for check in report.checks
@@ -51,6 +53,7 @@ def failed(report: Report) -> list[str]:
 
 
 def made(*names: str) -> Report:
+    """The report on certificates of tests/vectors, as one PEM file."""
     pem = b"".join(
         b"-----BEGIN CERTIFICATE-----\n"
         + base64.encodebytes(MADE[name])

@@ -80,10 +80,12 @@ def first_question(recorded: Envelope, bit: int = 0) -> Envelope:
 
 
 def xor(block: bytes, number: int) -> bytes:
+    """The block of 16 bytes XOR a number of 128 bits."""
     return (int.from_bytes(block, "big") ^ number).to_bytes(16, "big")
 
 
 def decoded(point: bytes) -> Point:
+    """The point in 65 bytes, 0x04 | X | Y."""
     return int.from_bytes(point[1:33], "big"), int.from_bytes(point[33:], "big")
 
 
@@ -97,6 +99,7 @@ def negated(point: Point) -> Point:
 
 
 def add(a: Point, b: Point) -> Point:
+    """The sum of two points."""
     if a is None or b is None:
         return a or b
     if a[0] == b[0] and (a[1] + b[1]) % _P == 0:

@@ -28,6 +28,7 @@ SERVICES = {  # the content of a ServiceDiscoveryRes
 
 
 def random(n: int) -> bytes:
+    """The random numbers of the station: a known SessionID and a known challenge."""
     return SESSION if n == 8 else CHALLENGE
 
 
@@ -65,10 +66,12 @@ class Vehicle:
         session_id: bytes = SESSION,
         signed: dict[str, Any] | None = None,
     ) -> Any:
+        """Send one request. signed: the Signature element. Returns as `step`."""
         message = messages.envelope(session_id, name, body, signed)
         return self.step(self.secc.receive(v2gtp.encode(exi.encode(message)), 1))
 
     def negotiate(self, **changes: Any) -> Any:
+        """Send a supportedAppProtocolReq. changes: of its one offer."""
         request = messages.supported_app_protocol_req()
         request["AppProtocol"][0].update(changes)
         payload = exi.encode({"supportedAppProtocolReq": request}, "sap")
@@ -83,6 +86,7 @@ class Vehicle:
         return self.say("PaymentServiceSelectionReq", body)
 
     def to_payment(self) -> Vehicle:
+        """Go on to the selection of contract payment and of the certificate service."""
         self.set_up()
         self.say("ServiceDiscoveryReq", {})
         self.select()
@@ -99,6 +103,7 @@ class Vehicle:
     def authorize(
         self, challenge: bytes = CHALLENGE, key: Any = None, edit: Any = None, ident: str = "id1"
     ) -> Any:
+        """Send an AuthorizationReq. edit(SignedInfo, body): changes both before the signature."""
         body = messages.authorization_req(ident, challenge)
         info = signature.sign([(ident, "AuthorizationReq", body)], lambda _: b"")["SignedInfo"]
         if edit:
@@ -109,6 +114,7 @@ class Vehicle:
         return self.say("AuthorizationReq", body, signed=signed)
 
     def of(self, kind: type) -> list[Any]:
+        """The station's events of a kind so far."""
         return [event for event in self.events if isinstance(event, kind)]
 
 

@@ -90,6 +90,7 @@ class World(_Random, CasePki):
         return self.contract.private_key
 
     def new_contract(self, emaid: str, **changes: Any) -> Issued:
+        """A contract certificate of MO Sub2. changes: of `Issued.issue`."""
         profile = {"dc": "MO", "country": None, "key_usage": CONTRACT_USAGE}
         return self.mo_sub2.issue(emaid, **{**profile, **changes})
 

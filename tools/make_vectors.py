@@ -97,6 +97,7 @@ def _profile(ca):
 
 
 def certificates():
+    """{name: certificate as DER in hex} for the tests."""
     root = Maker("V2G Root", "V2G", ca="any")
     sub1 = Maker("Sub1", "V2G", root, ca=1)
     sub2 = Maker("Sub2", "V2G", sub1, ca=0)
@@ -233,6 +234,8 @@ def _signed(d, k, e):
 
 
 def ecdsa():
+    """[name, point, digest, signature, whether it verifies] of each case, as hex."""
+
     def random():
         return int.from_bytes(os.urandom(40), "big") % (N - 1) + 1
 

@@ -80,7 +80,7 @@ class Contract:
 class Contracts:
     """files: a `ports.files.Files`. slots: how many contracts fit.
 
-    `owner`: 8 random bytes that the labels of the car's keys in the vault begin with; b"" until
+    `owner`: 8 random bytes that are in the labels of the car's keys in the vault; b"" until
     `recover` has drawn them. `envelopes`: see `evcc.envelopes`. `unnamed`: the ids of the car's
     keys that no contract names, as `recover` found them.
     Raises: ContractError("damaged"); StoreError.

@@ -32,7 +32,7 @@ def build(
     """The request as DER.
 
     point: 65 bytes, 0x04‖X‖Y. sign: SHA-256 digest (32 bytes) to r‖s (64 bytes), made with the
-    private key of `point`. organisation: UTF-8. country: two letters, or None.
+    private key of `point`. organisation: for a UTF8String. country: two letters, or None.
     Raises: IdError; the errors of `sign`.
     """
     pcid = parse_pcid(pcid)

@@ -74,7 +74,7 @@ class RequestRefusedError(EvccError):
 
 def transcript(kind: bytes, nonce_m: bytes, nonce_c: bytes, *points: bytes) -> bytes:
     """SHA-256 over the handshake, 32 bytes. kind: the purpose, one letter: TO_CAR and TO_MAKER for
-    a proof, b"S" for the session. points: the maker's key, then the car's."""
+    a proof, b"S" for the session. points: the maker's key, and, but for TO_CAR, the car's."""
     return hashlib.sha256(_LABEL + kind + nonce_m + nonce_c + b"".join(points)).digest()
 
 

@@ -60,6 +60,7 @@ def median(seconds: list[float]) -> float:
 
 
 def timed(work: Callable[[], object]) -> float:
+    """The seconds of one call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -98,6 +98,7 @@ def checked_envelope() -> Callable[[], None]:
 
 
 def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
+    """The rows of CPython. world: `World`."""
     from evcc.contracts import Contracts
     from evcc.iso15118_2.installation import InstallationRequest, install
     from evcc.ports.files import Files
@@ -153,6 +154,7 @@ def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
 
 
 def on_micropython(folder: Path, world: Any) -> list[dict[str, object]]:
+    """The rows of MicroPython through `ffi`. Raises: RuntimeError where it is missing."""
     from evcc.ports.files import Files
     from evcc.trust import Trust
     from plugvault import runtimes

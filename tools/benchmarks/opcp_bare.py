@@ -38,6 +38,7 @@ def sha256(*texts: bytes) -> None:
 
 
 def loop(folder: Path, kind: str, stack: ExitStack) -> Callable[[], None]:
+    """One round of the cryptography, as a function. kind: "put" or "post"."""
     digest = hashlib.sha256(CERTIFICATE).digest()
     key = ec.generate_private_key(ec.SECP256R1())
     public, signature = key.public_key(), key.sign(digest, ECDSA)

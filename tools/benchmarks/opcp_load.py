@@ -32,6 +32,7 @@ def arrivals(count: int, rate: float) -> list[float]:
 
 
 def is_complete(answer: bytes) -> bool:
+    """Whether an HTTP/1.1 answer with a Content-Length has arrived as a whole."""
     head = answer.find(b"\r\n\r\n")
     if head < 0:
         return False

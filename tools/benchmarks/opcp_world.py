@@ -175,12 +175,14 @@ class Fleet:
         ]
 
     def car(self, number: int) -> Car:
+        """A vehicle with a new key and certificate; its PCID has the number."""
         key, pcid = ec.generate_private_key(ec.SECP256R1()), f"PVTB{number:013}"
         names = {"C": "DE", "O": "Example Cars", "CN": pcid}
         leaf = issue("provisioning", names, key.public_key(), self._pki.vehicles, self.now)
         return Car(pcid, key, leaf)
 
     def record(self, pcid: str, leaf: bytes) -> Provisioning:
+        """The record of PCP for a vehicle. leaf: its provisioning certificate, DER."""
         read = path.read(leaf)
         sub2, sub1 = self._pki.vehicles.path
         return Provisioning(

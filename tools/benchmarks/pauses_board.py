@@ -50,6 +50,7 @@ def _end_of_stretch():
 
 
 def report():
+    """The figures so far, as JSON."""
     return json.dumps(_most)
 
 

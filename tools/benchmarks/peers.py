@@ -33,6 +33,7 @@ Row = dict[str, object]
 
 
 def codec(package: peer.Ecog) -> list[Row]:
+    """The rows of EXI: both codecs on the same message."""
     message = response()
     data = exi.encode(message)
     engine = peer.Exificient(package.python, package.schemas, java="")
@@ -84,6 +85,7 @@ def pair(package: peer.Ecog, folder: Path) -> Iterator[float]:
 
 
 def session(package: peer.Ecog, folder: Path) -> list[Row]:
+    """The rows of a session: EcoG's pair, and ours."""
     theirs = statistics.median(pair(package, folder)) * 1000
     with sessions.chain(folder) as whole:
         whole.session()

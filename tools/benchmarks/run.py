@@ -29,6 +29,7 @@ def names() -> list[str]:
 
 
 def within(row: Row) -> bool:
+    """Whether a row's value is within "budget" and "at_least"."""
     return row["value"] <= row.get("budget", row["value"]) and row["value"] >= row.get(
         "at_least", row["value"]
     )

@@ -24,6 +24,7 @@ MOST = 1.2
 
 
 def fill(database: Path, fleet: Fleet, cars: list[Car], count: int) -> None:
+    """Put the cars and their copies into a SQLite database, `count` vehicles in all."""
     fleet.register(f"sqlite:///{database}", (fleet.record(car.pcid, car.leaf) for car in cars))
     pcid = f"printf('PVTB%013d', i * {APART})"
     changed = {"vehicle": pcid, "pcid": pcid, "serial": "printf('%016x', i)"}

@@ -113,10 +113,12 @@ def in_memory() -> Iterator[Path]:
 
 
 def share(values: list[float], part: float) -> float:
+    """The value below which the share `part` of the values is: a percentile."""
     return sorted(values)[min(len(values) - 1, int(part * len(values)))]
 
 
 def sessions_of_a_car() -> list[tuple[float, float]]:
+    """The results of `Chain.session` of a new car, after `WARM` sessions."""
     with in_memory() as folder, chain(folder) as whole:
         for _ in range(WARM):
             whole.session()

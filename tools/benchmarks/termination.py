@@ -36,6 +36,7 @@ SERIAL = 1 << 64  # of copy i: this number plus i
 
 
 def ask(server: Server, call: Call) -> bytes:
+    """The body of the answer to a call. Raises: HTTPError."""
     request = Request(
         f"http://127.0.0.1:{server.port}{call.path}",
         call.body or None,
@@ -131,6 +132,7 @@ def bench() -> list[dict[str, Any]]:
 
 
 def check(server: Server, call: Call, status: ocsp.OCSPCertStatus) -> None:
+    """Check the OCSP status in the answer to a call. Raises: RuntimeError."""
     answered_status = ocsp.load_der_ocsp_response(ask(server, call)).certificate_status
     if answered_status != status:
         raise RuntimeError(f"OCSP says {answered_status}")

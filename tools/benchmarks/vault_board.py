@@ -16,6 +16,7 @@ DIGEST = bytes(range(32))
 
 
 def microseconds(work, count: int) -> int:
+    """The median of `count` calls in µs."""
     times = []
     for _ in range(count):
         started = time.ticks_us()

@@ -68,6 +68,7 @@ class Processes:
             process.stdout.readline()
 
     def start(self) -> None:
+        """Let every process run for `SECONDS`."""
         for process in self._processes:
             process.stdin.write(f"{SECONDS}\n")
             process.stdin.flush()

@@ -22,6 +22,7 @@ MOST_STRETCH = 20.0  # milliseconds, collections of garbage left out
 
 
 def mpremote(board: EmulatedBoard, *arguments: str) -> str:
+    """Run mpremote with the board. Returns its output. Raises: RuntimeError."""
     command = [sys.executable, "-m", "mpremote", "connect", board.wait_for_serial_port()]
     ended = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if ended.returncode:

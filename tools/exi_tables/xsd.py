@@ -37,6 +37,8 @@ class Simple:
 
 @dataclass(frozen=True)
 class Attribute:
+    """An attribute of a complex type."""
+
     uri: str
     local: str
     type: Simple
@@ -45,6 +47,8 @@ class Attribute:
 
 @dataclass(eq=False)
 class Element:
+    """An element declaration, global or local."""
+
     uri: str
     local: str
     type: "Simple | Complex"
@@ -70,6 +74,8 @@ class Particle:
 
 @dataclass(eq=False)
 class Complex:
+    """A complex type. content: a content model, a simple type, or None for an empty one."""
+
     attributes: list[Attribute]
     content: Particle | Simple | None
     mixed: bool = False
@@ -304,5 +310,6 @@ class _Document:
         self.attributes = root.get("attributeFormDefault", "unqualified")
 
     def resolve(self, name: str) -> tuple[str, str]:
+        """(namespace, local name) of a prefixed name."""
         prefix, _, local = name.rpartition(":")
         return self.prefixes.get(prefix, ""), local

@@ -95,6 +95,7 @@ class Release:
         return self._logged("clone", ["git", "clone", "-q", "--no-hardlinks", ROOT, place])
 
     def run(self, command: str, folder: str = f"{WORK}/plugvault", name: str = "") -> bool:
+        """Run a shell command in the release. name: for the log. Returns whether it succeeded."""
         folders = {str(path): str(path) for path in machine.put_settings(self.root)}
         if (ROOT.parent / "shared").is_dir():
             folders[str(ROOT.parent / "shared")] = f"{WORK}/shared"

@@ -34,6 +34,7 @@ def missing() -> list[str]:
 
 
 def own_release() -> str:
+    """The codename of this machine's release; "" if unknown."""
     match = re.search(
         r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE
     )

@@ -31,7 +31,7 @@ class Trace:
         self._add({"kind": "ends", "address": address, "port": port})
 
     def wire(self, is_out: bool, data: bytes) -> None:
-        """Add bytes of the TCP connection, as encrypted. is_out: whether the car sent them."""
+        """Add bytes of the TCP connection, unchanged. is_out: whether the car sent them."""
         self._add({"kind": "wire", "out": is_out, "data": data.hex()})
 
     def keys(self, line: str) -> None:

@@ -148,7 +148,8 @@ def connect(stream: "Any", name: str = "", key: bytes = b"") -> "ServiceVault":
 class ServiceVault(Vault):
     """The vault interface over a stream; the arguments are those of `connect`.
 
-    Every method raises VaultError; "unavailable" at the latest 20 s after its request."""
+    Every method raises VaultError. A request waits for its answer for 20 s at most, repetitions
+    included."""
 
     def __init__(self, stream: "Any", name: str = "", key: bytes = b"") -> None:
         self._open = stream if callable(stream) else None
