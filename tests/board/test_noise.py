@@ -1,4 +1,4 @@
-"""Noise on the UART of a board: both ends of the link repeat what it spoils."""
+"""Noise on the UART of a board: both ends of the link repeat the damaged frames."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("board")
 
 
 def spoiled(stream: Stream, per_thousand: int) -> Stream:
-    """The stream with so many bytes in a thousand changed, dropped or repeated, each way."""
+    """The stream with `per_thousand` bytes in a thousand damaged, dropped or repeated each way."""
     inwards, outwards = Chance(1), Chance(2)
 
     def receive(n: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The module's start on a board: the way out, the voice before it runs, the clock."""
+"""The module's start on a board: the hold of main.py, the report of a failed start, the clock."""
 
 import shutil
 import time

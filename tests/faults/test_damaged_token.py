@@ -1,8 +1,8 @@
 """The token's files are damaged: every one cut off at every length, and with bits turned over.
 
 The contracts of other files work; the damaged one works too, or is named and not used; and every
-process with the token goes on. Of `token.object` a bit may cost the token (its label, its PIN, the
-key that the others are sealed with): then that is said, and nothing is made anew.
+process with the token goes on. A changed bit of `token.object` may cost the token (its label, its
+PIN, the key that encrypts the others): that is then reported, and no key is made again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def damaged(
 
 
 def turned_over(data: bytes, at: int) -> bytes:
-    """With another bit in the byte there."""
+    """`data` with one bit of the byte at `at` changed."""
     return data[:at] + bytes((data[at] ^ 1 << at % 8,)) + data[at + 1 :]
 
 
@@ -143,10 +143,10 @@ def test_unreadable_attribute_costs_one_key(
 
 
 def poison(file: Path) -> None:
-    """The sealed CKA_ID of a private key opens no more; with it no search by id ends well.
+    """Damage the encrypted CKA_ID of a private key, so that every search by id fails.
 
-    A bit of the block before the last (or of what stands before the first) is that bit of the
-    last one's text [CBC]: of how much is added to fill it, which is then not what is there.
+    A changed bit of the block before the last, or of the IV, changes that bit of the last block's
+    plain text [CBC]: here of the padding, which is then wrong.
     """
     data = file.read_bytes()
     attribute = b"".join(n.to_bytes(8, "big") for n in (0x102, 3))  # CKA_ID, of the kind "bytes"
@@ -176,7 +176,7 @@ def test_one_damaged_key_does_not_hide_the_others_from_every_search(ground: Grou
 
 
 def found_by_id(ground: Ground) -> None:
-    """Every key by its id, as any program would look for it."""
+    """Search for each key by its id. Raises: VaultError where the search fails."""
     vault = ground.token.open()
     try:
         for key in (PROVISIONING, *(bytes([n]) * 16 for n in range(3))):
@@ -198,7 +198,7 @@ print(signed)
 
 
 def enumerated(ground: Ground) -> subprocess.CompletedProcess[str]:
-    """Of a module that drives the token itself: it prints how many keys sign."""
+    """The run of a module that drives the token itself: it prints the number of keys that sign."""
     runtime = runtimes.get("debian")
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")

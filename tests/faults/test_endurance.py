@@ -1,9 +1,9 @@
 """Installation after installation: no more objects, files, memory or time than for the first.
 
-Of memory SoftHSM itself keeps something of each token object that was ever made in a process (bare
+SoftHSM itself keeps some memory of each token object that was ever made in a process (bare
 C_CreateObject and C_DestroyObject show it): that is allowed for, and no more. The service starts a
-fresh process before it is much. NSS takes some once, for its database. Time is counted in that of
-making the contract, which is done beside it: other load of the machine affects both.
+new process before it is much. NSS takes some memory once, for its database. The unit of time is
+the time of making a contract, which alternates with it: other load of the machine affects both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAY_SLOW = 1.5  # times, from the first hundreds to the last
 
 
 class Holder:
-    """A vault, and the process that holds the token: another one now and then."""
+    """A vault, and the process that has the token, which the service replaces now and then."""
 
     def __init__(self, vault: Any, pid: Callable[[], int], lasts: int) -> None:
         self.vault, self._pid = vault, pid
