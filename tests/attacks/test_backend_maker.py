@@ -86,7 +86,7 @@ class Car:
         return PROVISIONING.point
 
     def set_time(self, now: int) -> None:
-        """Every car hears it first."""
+        """Accept the time, which the maker sends to every car first."""
 
     def status(self) -> Any:
         return SimpleNamespace(locked=False, envelopes=0)

@@ -61,7 +61,7 @@ class CaseCar(Car):
         self._lives = 0
 
     def begin(self) -> None:
-        """A new life: no contract, and the trust anchors of the cases."""
+        """Begin a case: no contract, and the trust anchors of the cases."""
         for key, _ in list(self.vault.keys()):
             if key != PROVISIONING:
                 self.vault.delete(key)

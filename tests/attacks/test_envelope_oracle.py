@@ -22,7 +22,7 @@ from world import DAY, NOW, SESSION_ID, Issued, root, seal
 
 @pytest.fixture
 def rival(car: Car) -> Issued:
-    """An unknown operator CA: the CPS's signature vouches for its certificates."""
+    """An operator CA that the car does not know: the CPS has signed its certificates."""
     top = root("Rival Root", NOW, dc="MO")
     return top.sub("Rival Sub1", path_length=1, dc="MO").sub("Rival Sub2", dc="MO")
 
@@ -34,7 +34,7 @@ def recorded(response: bytes, certificate: Issued) -> Envelope:
 
 
 class Door:
-    """Questions through the car's door, each with a contract certificate for the point in it."""
+    """Questions as messages to the car, each with a contract certificate for the point in it."""
 
     def __init__(self, car: Car, rival: Issued, way: str) -> None:
         self._car, self._rival, self._way = car, rival, way

@@ -42,7 +42,7 @@ CLAIMS = (p11.CKA_LOCAL, p11.CKA_ALWAYS_SENSITIVE, p11.CKA_NEVER_EXTRACTABLE)
 
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
-    """A test that fails leaves no token open to the next one."""
+    """Close every token after a test, also after a failure."""
     yield
     for library in list(hsm._libraries.values()):
         hsm._libraries.pop(library.path).unload()
@@ -78,7 +78,7 @@ def through_ffi(token: CarToken, minimum: str = "") -> list[str]:
 
 
 def bring(vault: TokenVault, key: bytes, label: bytes, *claims: tuple[int, Any]) -> None:
-    """A key pair from outside, with the best flags there are and what is claimed of it."""
+    """Import a key pair from outside, with the strictest flags and with the claims."""
     private_key = envelopes.new_key()
     scalar = bytearray(private_key.private_numbers().private_value.to_bytes(32, "big"))
     public, private = imported_pair(SCHEMES["iso2"], key, label, world.point(private_key))

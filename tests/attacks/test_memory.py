@@ -44,7 +44,7 @@ Status = ocsp.OCSPResponseStatus
 
 
 def size(root_object: Any) -> int:
-    """Bytes of an object and of all that hangs on it."""
+    """The bytes of an object and of all objects that it refers to."""
     seen: set[int] = set()
     todo, total = [root_object], 0
     while todo:

@@ -1,4 +1,4 @@
-"""The envelope oracle at the vault service: the whole attack, by each way in, on each token.
+"""The envelope oracle at the vault service: the whole attack, by each connection, on each token.
 
 The limits are lifted, so that it is the record of envelopes alone that answers. The same attack
 without that record gives the key: so it is known to be one.
@@ -34,7 +34,7 @@ WAYS: dict[str, Callable[[VaultService], service.ServiceVault]] = {
 
 
 class NoRecords:
-    """In place of `envelopes.Records`: nothing was ever seen."""
+    """In place of `envelopes.Records`: it remembers no envelope."""
 
     def of(self, owner: bytes) -> "NoRecords":
         return self
@@ -71,7 +71,7 @@ class InProcess:
 
 
 class Attacker:
-    """The questions of a client of the service, and all else that it was told."""
+    """The questions of a client of the service, and the other answers that it got."""
 
     def __init__(self, vault: service.ServiceVault) -> None:
         self.vault = vault

@@ -39,7 +39,7 @@ def client(running: VaultService, name: str = "car", key: bytes = KEY) -> servic
 
 
 class Middle:
-    """A stream to the service through hands that change what they like.
+    """A stream to the service through an attacker, who can change every frame.
 
     out, back: what is made of the n-th piece (from 1) that goes, or comes.
     """
@@ -77,7 +77,7 @@ def raw(running: VaultService) -> socket.socket:
 
 
 def is_refused(connection: socket.socket) -> bool:
-    """A word of refusal at most, and the end."""
+    """Whether the service sends one refusal at most, and then ends the connection."""
     answer = b""
     try:
         while data := connection.recv(1000):
@@ -272,7 +272,7 @@ def test_unsealed_answer_of_a_false_service_is_not_believed() -> None:
 
 
 def flipped(at: int) -> Callable[[int, bytes], bytes]:
-    """The second piece, which is the first after the greeting, with another bit at `at`."""
+    """A change of one bit, at `at`, in the second piece, the first after the greeting."""
 
     def change(n: int, data: bytes) -> bytes:
         where = at % len(data)

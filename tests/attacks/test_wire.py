@@ -105,7 +105,7 @@ class Line:
         assert self.car.stored() == before
 
     def unheard(self, message: bytes) -> None:
-        """The car says and does nothing."""
+        """Assert that the car neither answers nor changes."""
         before = self.car.stored()
         assert self.vehicle.receive(message) == []
         assert self.car.stored() == before

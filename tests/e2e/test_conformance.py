@@ -348,7 +348,7 @@ def test_no_operation_without_a_token(
 
 
 def happenings(backend: Backend) -> set[str]:
-    """Let everything happen that the pools tell of; the kinds of events."""
+    """Cause every event of the pools. Returns the kinds of events."""
     root = {"caCertificate": b64(World().oem_root.der), "rootType": "PE"}
     assert backend.ask(ADMIN, "PUT", "/v1/root/rootCerts", json=root).status_code == 200
     listed = backend.ask(CPO, "GET", "/v1/root/rootCerts?rootType=pe").json()

@@ -34,7 +34,7 @@ class Ring(dict[str, Backend]):
     clock: Clock
 
     def state(self, at: str, of: str, *steps: str) -> None:
-        """Move what `at` thinks of its partner `of`."""
+        """Change the state of the partner `of` at the ecosystem `at`."""
         store = self[at].ecosystem.store
         with store.write() as records:
             for step in steps:
