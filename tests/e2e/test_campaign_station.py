@@ -258,6 +258,19 @@ def test_a_command_plugs_the_vehicle_in(tmp_path: Path) -> None:
         Command(["./no-command"])("EN-001")
 
 
+def test_a_command_that_fails_is_named_and_no_vehicle_is_waited_for(
+    made: Callable[..., Campaign],
+) -> None:
+    campaign, plug = made("RC-010"), Command(["sh", "-c", "exit 7"])
+    times = Times(arrival=3600.0, silence=20.0)
+    lo, own = link_local("lo"), identity(campaign)
+    result = run(
+        campaign, lambda: StationModule(lo, own, plug, times, False, failure=plug.failure)
+    )
+    assert verdicts(result) == {"RC-010": "inconclusive"}
+    assert "sh ended with exit status 7" in result.cases[0].why
+
+
 @pytest.mark.parametrize(
     ("paid", "verified", "answer"),
     [

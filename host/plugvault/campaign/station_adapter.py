@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Set
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -52,6 +53,7 @@ from plugvault.tls import Identity, StationTls, TlsError
 BY_COMMAND, BY_HAND = 60.0, 600.0  # seconds until a vehicle must connect
 _ANSWERS = 5  # of a vehicle, at most, after the message
 _END_SECONDS = 10.0
+_LOOK = 0.2  # seconds between two looks at COMMAND
 _REACTIONS = ("SessionStopReq", "CertificateInstallationReq")
 
 
@@ -71,8 +73,8 @@ class StationModule:
     """A vehicle at this computer's station.
 
     local: the interface. identity: of the station's TLS. plug: called before each message with the
-    id of its case; the vehicle connects while it runs, or afterwards. discovers: whether to answer
-    SDP. Raises TlsError, OSError.
+    id of its case; the vehicle connects while it runs, or afterwards. failure: why no vehicle will
+    come any more, "" while one may. discovers: whether to answer SDP. Raises TlsError, OSError.
     """
 
     def __init__(
@@ -82,8 +84,9 @@ class StationModule:
         plug: Callable[[str], object],
         times: Times,
         discovers: bool = True,
+        failure: Callable[[], str] = str,
     ) -> None:
-        self._plug, self._times = plug, times
+        self._plug, self._times, self._failure = plug, times, failure
         self._interface = local.interface
         self._attempt: Attempt | None = None
         self._session: tuple[int, int] | None = None  # the connection of the attempt's session
@@ -174,19 +177,28 @@ class StationModule:
         self._attempt = attempt
         try:
             self._plug(begin.case)
-            times, timing = self._times, attempt.timing
-            if not attempt.over.wait(times.arrival) and attempt.given:
-                attempt.over.wait(timing.delay + timing.seconds + _ANSWERS * times.silence)
+            self._await_vehicle(attempt)
+            if attempt.given:
+                timing, silence = attempt.timing, self._times.silence
+                attempt.over.wait(timing.delay + timing.seconds + _ANSWERS * silence)
         finally:
             self._attempt = None
         if not attempt.given:
-            text = attempt.note or f"no vehicle within {self._times.arrival:g} s"
+            causes = [text for text in (attempt.note, self._failure()) if text]
+            text = "; ".join(causes) or f"no vehicle within {self._times.arrival:g} s"
             raise ModuleError("no-request", text)
         if attempt.end == STILL_WAITING:
             raise ModuleError("timeout", f"{STILL_WAITING} after {self._times.hang:g} s")
         answer = judged(attempt, contract, self._offered)
         self._offered |= {contract} if contract else set()
         return answer
+
+    def _await_vehicle(self, attempt: Attempt) -> None:
+        """Wait until the session is over, the time of arrival has passed, or no vehicle comes."""
+        deadline = time.monotonic() + self._times.arrival
+        while not attempt.over.wait(_LOOK) and time.monotonic() < deadline:
+            if not attempt.given and self._failure():
+                return
 
     def sign(self, emaid: str, digest: bytes) -> bytes:
         raise ModuleError("unable", "a vehicle at a station signs no other message")
@@ -238,6 +250,11 @@ class Command:
         except OSError as error:
             raise CampaignError("module", f"{self._words[0]}: {error.strerror}") from error
 
+    def failure(self) -> str:
+        """The exit status of a command that has failed, in words; "" otherwise."""
+        status = self._process.poll() if self._process is not None else None
+        return f"{self._words[0]} ended with exit status {status}" if status else ""
+
     def close(self) -> None:
         """Wait for the command's end, and end it when it takes too long."""
         if self._process is None:
@@ -282,7 +299,8 @@ def open_station(address: str, seconds: float, campaign: Campaign) -> StationMod
         if not words:
             return StationModule(local, identity(campaign), _ask, Times(BY_HAND, seconds))
         plug = Command(words)
-        module = StationModule(local, identity(campaign), plug, Times(BY_COMMAND, seconds))
+        times = Times(BY_COMMAND, seconds)
+        module = StationModule(local, identity(campaign), plug, times, failure=plug.failure)
     except (InterfaceError, TlsError, OSError, ValueError) as error:
         raise CampaignError("module", f"station:{address}: {error}") from error
     module.ends_with(plug.close)

@@ -3,7 +3,8 @@
 The maker is a role of an ecosystem: in a folder, which then runs in this process, or a running
 sandbox, over OPCP. A vehicle that is kept has its files in one folder:
 
-    vehicle.json   0600: its PCID and certificates, its token and the PIN
+    vehicle.json   0600: its PCID, its token and the PIN
+    chain.pem      0600: its provisioning certificate, then the sub-CAs
     token/         its SoftHSM token, unless --config names another
     car/           the module's configuration and contracts
     maker/         the maker's telematics key, for a vehicle of a sandbox
@@ -11,6 +12,7 @@ sandbox, over OPCP. A vehicle that is kept has its files in one folder:
 
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -35,7 +37,7 @@ from plugvault.tokens import TokenKey, VaultError, providers
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration, choose
 
-_FILE = "vehicle.json"
+_FILE, _CHAIN = "vehicle.json", "chain.pem"
 
 
 class GarageError(EvccError):
@@ -154,11 +156,13 @@ def _provision(maker: Maker, around: World, options: Options, folder: Path) -> s
         pcid = WMI + "P" + "".join(secrets.choice("0123456789") for _ in range(13))
         leaf, subs = around.maker.enrol(maker.csr(pcid, MAKER, COUNTRY))
         around.maker.register(leaf, subs, around.maker.client.roots_by_kind().get("V2G", []))
-        kept.update(pcid=pcid, chain=[der.hex() for der in (leaf, *subs)])
+        pem = "".join(map(ssl.DER_cert_to_PEM_cert, (leaf, *subs)))
+        write(folder / _CHAIN, pem.encode())
+        kept["pcid"] = pcid
         _keep(folder, kept)
     elif status.pcid != kept.get("pcid"):
         raise GarageError("folder", f"the token's vehicle is {status.pcid}: name its own folder")
-    leaf, *subs = [bytes.fromhex(der) for der in kept["chain"]]
+    leaf, *subs = forms.certificates((folder / _CHAIN).read_bytes())
     anchors = around.maker.anchors(REGION, leaf, subs)
     maker.install_trust(REGION, list(dict.fromkeys([*anchors, *_trusted(options)])))
     if not status.certified:
