@@ -1,5 +1,6 @@
 """The car's own connection to a station, with ports that a test plays: order, time, every end."""
 
+from evcc import tls
 from evcc.network import sdp, station
 from evcc.network.station import DATA, FAILED, FOUND, OPEN, Station
 from evcc.ports.stream import PortError
@@ -143,6 +144,42 @@ def test_bytes_go_both_ways_in_pieces_of_any_size():
     assert connection.step(3) == []
     assert ports.wire == b"request"
     assert connection.sources() == [("tcp", False)]
+
+
+class Library(tls.Client):
+    """A TLS library that has decrypted `records` already, and returns one at a time."""
+
+    def __init__(self, *records):
+        self.records = list(records)
+
+    def handshake(self):
+        return True
+
+    def outgoing(self):
+        return b""
+
+    def read(self):
+        return self.records.pop(0) if self.records else b""
+
+
+class Peer:
+    def findings(self):
+        return ""
+
+
+def test_plain_text_left_in_the_tls_library_needs_no_further_bytes_of_the_network():
+    tls._OPEN["test"] = lambda peer, keylog: Library(b"header", b"body")
+    try:
+        wishes = {"interface": "eth1", "address": "::1", "port": 49152}
+        connection = Station(Ports(), wishes, Peer(), "test")
+        connection.step(0)
+        connection.step(1)
+    finally:
+        del tls._OPEN["test"]
+    received = []
+    while not received or connection.wait_ms(2) == 0:
+        received += connection.step(2)
+    assert received == [(DATA, b"header"), (DATA, b"body")]
 
 
 def test_the_end_of_the_stream_is_a_lost_station():

@@ -53,6 +53,7 @@ class Station:
         self._tcp: "Any" = None
         self._tls: "Any" = None
         self._to_send = b""
+        self._is_drained = True  # whether the TLS library has returned all its plain text
         wish = settings.get("tls", REQUIRED)
         self._search = sdp.Search(
             sdp.NO_TLS if wish == NONE else sdp.TLS,
@@ -100,7 +101,7 @@ class Station:
     def wait_ms(self, now_ms: int) -> int:
         """Milliseconds after which to call `step` although no source is ready."""
         if self._state != _SEARCHING:
-            return 60000
+            return 60000 if self._is_drained else 0
         if self._udp is None:
             return 0
         return max(self._search.deadline(now_ms) - now_ms, 0)
@@ -194,7 +195,9 @@ class Station:
         self._flush()
         data = self._receive()
         if self._tls is not None:
+            self._is_drained = True
             data = self._tls.read()  # raises "closed" at the end
+            self._is_drained = not data
             self._flush()
         elif data == b"":
             return self._fail("lost", "the station has closed the connection")
