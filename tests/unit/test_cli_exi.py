@@ -207,6 +207,28 @@ def test_bad_base64_names_its_place(text: str) -> None:
     assert caught.value.detail.startswith(place)
 
 
+class _Name(str):
+    """A member's name that counts its comparisons."""
+
+    __slots__ = ()
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        _Name.comparisons += 1
+        return super().__eq__(other)
+
+
+def test_a_member_given_twice_is_found_in_one_pass_over_the_members() -> None:
+    names = [f"{i:04d}" for i in range(1000)] + ["0999"]
+    document = "{" + ",".join(f'"{name}":0' for name in names) + "}"
+    result = run("encode", document=document.encode())
+    assert result.stderr == "plugvault exi: value: member 0999 given twice\n"
+    with pytest.raises(exi.ExiError):
+        exi_json._unique([(_Name(name), 0) for name in names])
+    assert _Name.comparisons <= len(names)
+
+
 def test_json_of_the_wrong_type_names_its_place() -> None:
     chain = "ContractSignatureCertChain"
     for path, wrong in (
