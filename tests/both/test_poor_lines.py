@@ -194,3 +194,24 @@ def test_one_byte_in_twenty_spoiled_is_slow_and_loses_nothing():
     line.ends[0].send(SESSION, message)
     line.run(120000)
     assert line.got[1] == [(SESSION, message)]
+
+
+def test_delay_and_noise_together_are_slow_and_lose_nothing():
+    """The delay there and back, the bytes spoiled in a thousand, the bytes to send, and the bytes
+    a second at least: half of the measured ones."""
+    for delay_ms, per_thousand, total, least in (
+        (300, 10, 4000, 250),
+        (1000, 10, 2000, 100),
+        (1000, 30, 1000, 13),
+        (3000, 10, 1000, 23),
+    ):
+        line = far(delay_ms, per_thousand)
+        messages = [Chance(i).bytes(100) for i in range(total // 100)]
+        for data in messages:
+            line.ends[0].send(SESSION, data)
+            line.ends[1].send(CONTROL, data[:10])
+        took = line.run(120000)
+        there, back = ([data for _, data in got] for got in (line.got[1], line.got[0]))
+        assert there == messages, (delay_ms, per_thousand)
+        assert back == [data[:10] for data in messages], (delay_ms, per_thousand)
+        assert total * 1000 // took >= least, (delay_ms, per_thousand, took)

@@ -69,6 +69,33 @@ def test_restarts_with_delay_and_noise_double_and_reorder_nothing(some):
         assert received[-len(sent[restarted][last:]) :] == sent[restarted][last:], seed
 
 
+def test_delay_with_noise_loses_doubles_and_reorders_nothing(some):
+    """By milliseconds there and back, and bytes spoiled in a thousand: as many bytes each way as
+    pass within minutes."""
+    points = [
+        (delay_ms, noise, seed)
+        for seed in range(4)
+        for delay_ms in (100, 300, 1000, 3000)
+        for noise in (5, 10, 30, 50)
+    ]
+    for delay_ms, noise, seed in some(points, 5):
+        line = Line(Mux(1), Mux(2), seed, noise, delay_ms=delay_ms // 2)
+        chance, sent = Chance(seed), ([], [])
+        for number in range(3000 // noise // (1 + delay_ms // 1000) // 20 + 1):
+            for end in (0, 1):
+                message = b"%d " % number + chance.bytes(chance.below(80))
+                line.ends[end].send(chance.below(2), message)
+                sent[end].append(message)
+        line.run(1_200_000)
+        for end in (0, 1):
+            received = [data for _, data in line.got[1 - end]]
+            assert sorted(received) == sorted(sent[end]), (delay_ms, noise, seed)
+            for channel in (0, 1):
+                ordered = [data for c, data in line.got[1 - end] if c == channel]
+                numbers = [sent[end].index(data) for data in ordered]
+                assert numbers == sorted(numbers), (delay_ms, noise, seed)
+
+
 @given(st.binary(min_size=1, max_size=700), st.integers(0, 2**32 - 1))
 def test_every_body_survives_framing(body, seed):
     (raw,) = frame.FrameReader(len(body)).feed(frame.encode(body, seed))
