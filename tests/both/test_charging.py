@@ -138,6 +138,48 @@ def test_a_notice_to_renegotiate_begins_at_the_parameters_again():
     ] * 2 + ["ChargingStatusReq", POWER, "SessionStopReq"]
 
 
+class Turning:
+    """A script with another answer to `pair` from the second time on."""
+
+    def __init__(self, script, pair, **changes):
+        self.answers = dict(script)
+        self.pair = pair
+        self.changed = but(pair, script, **changes)[pair]
+
+    def __getitem__(self, pair):
+        body = self.answers[pair]
+        if pair == self.pair:
+            self.answers[pair] = self.changed
+        return body
+
+
+def test_a_renegotiation_that_fails_stops_the_power_first():
+    parameters = "ChargeParameterDiscovery"
+    notice, fault = {"EVSENotification": "ReNegotiation"}, {"EVSEIsolationStatus": "Fault"}
+    ac, dc, isolation = dict(AC_STATUS), dict(DC_STATUS), dict(DC_STATUS)
+    ac.update(notice)
+    dc.update(notice)
+    isolation.update(fault)
+    ac = but("ChargingStatus", AC_CHARGE, AC_EVSEStatus=ac)
+    dc = but("CurrentDemand", DC_CHARGE, DC_EVSEStatus=dc)
+    ac_limits = dict(ac[parameters]["AC_EVSEChargeParameter"])
+    dc_limits = dict(dc[parameters]["DC_EVSEChargeParameter"])
+    ac_limits["EVSEMaxCurrent"] = dc_limits["EVSEMaximumCurrentLimit"] = value("A", -1)
+    for pair, script, changes in (
+        (parameters, ac, {"AC_EVSEChargeParameter": ac_limits}),
+        (parameters, dc, {"DC_EVSEChargeParameter": dc_limits}),
+        ("CableCheck", dc, {"DC_EVSEStatus": isolation}),
+        ("PreCharge", dc, {"EVSEPresentVoltage": value("A", 390)}),
+    ):
+        requests, events, station = charge(Turning(script, pair, **changes), {"loops": 5})
+        after = requests[requests.index(pair + "Req", requests.index(POWER)) + 1 :]
+        assert after[0] == POWER and after[-1] == "SessionStopReq", pair
+        assert ("WeldingDetectionReq" in after) == (script is dc)
+        body = [request[2] for request in station.requests if request[0] == POWER][-1]
+        assert body["ChargeProgress"] == "Stop"
+        assert events[1:] == [("failed", "charge"), ("charged", "1 exchanges")] + CLOSED_EVENT
+
+
 def test_profile_has_the_stations_power_in_whatever_power_of_ten_it_came():
     for power in (value("W", 11, 2), value("W", 1100), value("W", 11000, -1)):
         entry = {"RelativeTimeInterval": {"start": 0}, "PMax": power}
@@ -197,7 +239,7 @@ def refused(script):
 def test_a_voltage_of_another_unit_ends_a_precharge():
     present = {"EVSEPresentVoltage": value("A", 400)}
     requests, events, _ = charge(but("PreCharge", DC_CHARGE, **present))
-    assert POWER not in requests
+    assert POWER not in requests and requests[-1] == "SessionStopReq"
     assert events == [("failed", "charge")] + CLOSED_EVENT
 
 

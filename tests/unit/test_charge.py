@@ -208,6 +208,28 @@ def test_a_station_can_renegotiate(world: World) -> None:
         assert len(pair.of(Charged)) == 1
 
 
+@pytest.mark.parametrize("name", ["ChargeParameterDiscovery", "CableCheck", "PreCharge"])
+def test_a_renegotiation_that_fails_ends_with_the_power_off(world: World, name: str) -> None:
+    answered: list[str] = []
+    wrong = {
+        "ChargeParameterDiscovery": lambda body: body.pop("SAScheduleList"),
+        "CableCheck": lambda body: body["DC_EVSEStatus"].update(EVSEIsolationStatus="Fault"),
+        "PreCharge": lambda body: body["EVSEPresentVoltage"].update(Unit="A"),
+    }
+
+    def change(direction: str, pair: str, frame: bytes) -> bytes:
+        if (direction, pair) != ("out", name):
+            return frame
+        answered.append(pair)
+        return frame if len(answered) == 1 else edited(frame, wrong[name])
+
+    offer = Offer(supply=Supply(notices={1: "ReNegotiation"}))
+    pair = Pair(world, {"mode": "DC"}, offer=offer, change=change).run()
+    assert pair.requests[-3:] == ["PowerDelivery", "WeldingDetection", "SessionStop"]
+    assert (pair.end, pair.failure) == ("", "charge")
+    assert len(pair.of(Charged)) == 1
+
+
 def test_a_charge_can_last_for_a_time(world: World) -> None:
     pair = Pair(world, {"mode": "DC", "loops": 0, "seconds": 5, "current": 100}).run()
     (charged,) = pair.of(Charged)

@@ -178,6 +178,8 @@ def _read_power(session, body: dict, message: dict) -> str:
     if charge.until is None:
         session.emit("charging", charge.mode)
         charge.until = session.now_ms + 1000 * charge.wishes["seconds"]
+        # A renegotiation leaves the power on.
+        session.add_rows({}, {(s, "unable"): POWER_DELIVERY for s in _BEFORE_POWER})
     return charge.kind()
 
 
@@ -290,9 +292,7 @@ NEXT = {
     (AUTHORIZATION, "charge"): CHARGE_PARAMETERS,
     (CHARGE_PARAMETERS, "ac"): POWER_DELIVERY,
     (CHARGE_PARAMETERS, "dc"): CABLE_CHECK,
-    (CHARGE_PARAMETERS, "unable"): SESSION_STOP,
     (CABLE_CHECK, "done"): PRE_CHARGE,
-    (CABLE_CHECK, "unable"): SESSION_STOP,
     (PRE_CHARGE, "done"): POWER_DELIVERY,
     (POWER_DELIVERY, "ac"): CHARGING_STATUS,
     (POWER_DELIVERY, "dc"): CURRENT_DEMAND,
@@ -304,6 +304,9 @@ NEXT = {
     (METERING_RECEIPT, "power"): POWER_DELIVERY,
     (WELDING_DETECTION, "done"): SESSION_STOP,
 }
+_BEFORE_POWER = (CHARGE_PARAMETERS, CABLE_CHECK, PRE_CHARGE)
+for _state in _BEFORE_POWER:
+    NEXT[_state, "unable"] = SESSION_STOP
 for _loop in (CHARGING_STATUS, CURRENT_DEMAND):
     NEXT[_loop, "receipt"] = METERING_RECEIPT
     NEXT[_loop, "power"] = NEXT[_loop, "unable"] = POWER_DELIVERY

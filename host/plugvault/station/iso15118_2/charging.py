@@ -205,6 +205,14 @@ def change_delivery(secc: "Secc", body: Body, _: Signature) -> Answer:
     return _end(secc, delivery)
 
 
+def stop_delivery(secc: "Secc", body: Body, signature: Signature) -> Answer:
+    """Answer PowerDeliveryReq before the voltage is agreed: a renegotiation leaves the power on,
+    and a vehicle may stop it. Raises Refusal("FAILED_SequenceError")."""
+    if body["ChargeProgress"] != "Stop":
+        raise Refusal("FAILED_SequenceError", "PowerDelivery before PreCharge")
+    return change_delivery(secc, body, signature)
+
+
 def _end(secc: "Secc", delivery: Delivery) -> Answer:
     delivery.voltage = delivery.current = 0
     energy = int(delivery.energy)

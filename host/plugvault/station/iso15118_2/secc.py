@@ -276,10 +276,12 @@ ALLOWED: dict[str, dict[str, Handler]] = {
     },
     CABLE_CHECK: {
         "CableCheckReq": charging.check_cable,
+        "PowerDeliveryReq": charging.stop_delivery,
         "SessionStopReq": _stop,
     },
     PRECHARGE: {
         "PreChargeReq": charging.precharge,
+        "PowerDeliveryReq": charging.stop_delivery,
         "SessionStopReq": _stop,
     },
     PRECHARGED: {
@@ -329,7 +331,9 @@ NEXT: dict[tuple[str, str], str] = {
     (AUTHORIZED, "dc"): CABLE_CHECK,
     (CABLE_CHECK, "ongoing"): CABLE_CHECK,
     (CABLE_CHECK, "checked"): PRECHARGE,
+    (CABLE_CHECK, "stop dc"): WELDING,
     (PRECHARGE, "precharged"): PRECHARGED,
+    (PRECHARGE, "stop dc"): WELDING,
     (PRECHARGED, "precharged"): PRECHARGED,
     (PRECHARGED, "start dc"): DC_CHARGE,
     (PRECHARGED, "stop dc"): WELDING,
