@@ -4,6 +4,7 @@ cannot be written again, serial numbers that no certificate has.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -18,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Message
 
 from fixtures.backend import Backend, refused
 from plugvault.ecosystem import server
 from plugvault.opcp import protocol
+from plugvault.opcp.limits import BodyLimit
 
 HOOK = {"url": "https://example.com/", "enabledEvents": ["root.cert.added"]}
 JSON = {"content-type": "application/json"}
@@ -179,6 +182,27 @@ def test_metadata_that_cannot_be_written_again_is_not_kept(backend: Backend, met
     answer = backend.ask("OEM", "POST", "/v1/webhook/endpoints", content=body, headers=JSON)
     assert answer.status_code in (201, 400), answer.text
     assert backend.ask("OEM", "GET", "/v1/webhook/endpoints").status_code == 200
+
+
+def test_half_a_character_is_refused_in_words(backend: Backend):
+    body = json.dumps({**HOOK, "enabledEvents": ["\ud800"]})
+    answer = backend.ask("OEM", "POST", "/v1/webhook/endpoints", content=body, headers=JSON)
+    refused(answer, 400, r"\\ud800 is not an event")
+
+
+@pytest.mark.parametrize("length", [b"0" * 5000 + b"2", b"9" * 5000, b"-1", b"\xb2"])
+def test_a_length_that_python_does_not_read_is_refused(length: bytes):
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"content-length", length)]}
+    asyncio.run(BodyLimit(FastAPI())(scope, receive, send))
+    assert sent[0]["status"] == 413
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/xml"])

@@ -94,6 +94,15 @@ def test_a_signed_body_that_is_no_json_is_said_to_be_none():
     assert answer(Taker(), SECRET, body, {"payload-signature": mac})[0] == 400
 
 
+@pytest.mark.parametrize("length", [b"0" * 5000 + b"2", b"9" * 5000])
+def test_a_length_that_python_does_not_read_is_refused(length: bytes):
+    with receiving(Taker(), lambda: SECRET) as url:
+        address = ("127.0.0.1", int(url.rsplit(":", 1)[1].strip("/")))
+        with socket.create_connection(address, 20) as client:
+            client.sendall(b"POST / HTTP/1.0\r\nContent-Length: %s\r\n\r\n{}" % length)
+            assert client.makefile("rb").readline().split()[1] == b"413"
+
+
 def test_verdicts_and_limits_are_the_same_over_http():
     taker = Taker("wrong-contract")
     with receiving(taker, lambda: SECRET) as url, httpx.Client(trust_env=False) as client:

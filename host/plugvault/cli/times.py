@@ -1,5 +1,6 @@
 """A time as an option of a command."""
 
+import re
 import time
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ def seconds(text: str | None) -> int:
     zone is UTC. Raises typer.BadParameter."""
     if text is None:
         return int(time.time())
-    if text.isdigit() and len(text) > 8:
+    if re.fullmatch("[0-9]{9,11}", text):
         return int(text)
     try:
         when = datetime.fromisoformat(text)

@@ -61,14 +61,20 @@ def answer(
     members that another protocol defines; `note`: for the log alone.
     """
     body = {
-        **(members or {}),
-        "errorMessages": list(dict.fromkeys(messages)),
+        **{name: _writable(text) for name, text in (members or {}).items()},
+        "errorMessages": list(dict.fromkeys(map(_writable, messages))),
         "traceId": str(uuid.uuid4()),
     }
     level = logging.ERROR if status >= 500 else logging.INFO
     line = "%s %s %r %s"
     log.log(level, line, body["traceId"], status, body["errorMessages"], note, exc_info=cause)
     return JSONResponse(body, status, headers)
+
+
+def _writable(text: str) -> str:
+    """The text, with escapes for halves of surrogate pairs: a request can contain them, and an
+    answer cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def install(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from plugvault.opcp.errors import answer
 
 LIMIT = 65_536  # bytes: the largest body, a signed bundle as base64 of XML, has about 9,000
+DIGITS = 20  # of a `Content-Length`: Python refuses to read thousands of them
 
 
 class BodyLimit:
@@ -19,7 +20,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > LIMIT:
+        if not announced.isdigit() or len(announced) > DIGITS or int(announced) > LIMIT:
             await self._refuse(scope, receive, send)
             return
         body, more = bytearray(), True

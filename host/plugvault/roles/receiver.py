@@ -20,6 +20,7 @@ from plugvault.roles.state_file import EventError
 log = logging.getLogger("plugvault.roles.receiver")
 
 LIMIT = 65_536  # bytes of a delivery
+DIGITS = 20  # of a `Content-Length`: Python refuses to read thousands of them
 TIMEOUT = 10.0  # seconds without data from a sender
 HEADERS = ("payload-signature", "x-hubject-signature", "x-operator-signature")
 
@@ -69,7 +70,7 @@ def receiving(
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
-            if not length.isdecimal() or int(length) > LIMIT:
+            if not length.isdecimal() or len(length) > DIGITS or int(length) > LIMIT:
                 self._answer(413, f"At most {LIMIT} bytes, and their length first.")
                 return
             body = self.rfile.read(int(length))
