@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from fastapi import HTTPException, Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Message
 
-from plugvault.opcp import feed
+from plugvault.opcp import feed, stream
 from plugvault.opcp.feed import Feed
 from plugvault.pools import events
+from plugvault.pools.caller import OEM, Caller
 from plugvault.pools.records import Event
 from plugvault.pools.repositories import Store
 from plugvault.store import SqlStore
@@ -176,6 +183,36 @@ def test_the_store_is_not_polled_without_a_listener(sqlite_store: Store):
         tell(sqlite_store)
         async with source.listening() as last:  # starts anew, where the store is now
             assert last == 1
+
+    asyncio.run(run())
+
+
+def test_streams_that_are_opened_at_once_all_count(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    """None of them has sent anything when the next is opened."""
+    monkeypatch.setattr(stream, "MOST", 2)
+    source, caller = Feed(sqlite_store), Caller("maker", frozenset({OEM}), client_id="m")
+    request = Request({"type": "http", "headers": []})
+    services: Any = SimpleNamespace(tokens=None)
+
+    async def opens(caller: Caller) -> StreamingResponse:
+        return await stream.follow(request, caller, services, source)
+
+    async def hangs_up() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(_: Message) -> None:
+        pass
+
+    async def run() -> None:
+        opened = [await opens(caller) for _ in range(2)]
+        with pytest.raises(HTTPException, match="429"):
+            await opens(caller)
+        opened.append(await opens(replace(caller, client_id="other")))
+        for response in opened:
+            await response({"type": "http"}, hangs_up, send)
+        assert not source.streams
 
     asyncio.run(run())
 

@@ -26,27 +26,28 @@ RECENT = 1000  # events kept in memory
 
 
 class Feed:
-    """The events of one store, for all listeners of one event loop. `listeners`: the number of
-    listeners of each client_id."""
+    """The events of one store, for all listeners of one event loop. `streams`: the number of open
+    streams of each client_id."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._recent: deque[Event] = deque(maxlen=RECENT)
         self._floor = 0  # every event later than this one, up to `known`, is in `recent`
         self._known = 0
-        self.listeners: Counter[str] = Counter()  # by client_id
+        self.streams: Counter[str] = Counter()
+        self._listeners = 0
         self._news = asyncio.Event()
         self._starting = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def listening(self, client: str = "") -> AsyncIterator[int]:
+    async def listening(self) -> AsyncIterator[int]:
         """Poll the store every `EVERY` seconds while this context is open. It gives the sequence
-        of the latest event. `client`: the client_id to count.
+        of the latest event.
 
         Raises PoolError("unavailable") when the database does not answer.
         """
-        self.listeners[client] += 1
+        self._listeners += 1
         try:
             async with self._starting:
                 if self._task is None or self._task.done():
@@ -55,8 +56,8 @@ class Feed:
                     self._task = asyncio.create_task(self._poll())
             yield self._known
         finally:
-            self.listeners -= Counter({client: 1})  # a counter of zero is removed
-            if not self.listeners and self._task:
+            self._listeners -= 1
+            if not self._listeners and self._task:
                 self._task.cancel()
                 self._task = None
 

@@ -7,12 +7,14 @@ stream itself, with its access token.
 """
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from plugvault.opcp.feed import Feed, feed
 from plugvault.opcp.fields import AppServices
@@ -31,6 +33,29 @@ _RETRY = 1000  # milliseconds after which a browser connects again
 _LARGEST = 2**63 - 1
 
 
+class EventResponse(StreamingResponse):
+    """A stream that counts from its creation to its end, so that streams opened at once all
+    count. `streams`: the number of each client."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, messages: AsyncIterator[str], streams: Counter[str], client_id: str
+    ) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(messages, headers=headers)
+        self._streams, self._client_id = streams, client_id
+        streams[client_id] += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams[self._client_id] -= 1
+            if not self._streams[self._client_id]:
+                del self._streams[self._client_id]
+
+
 @router.get(
     "/v1/events",
     summary="Follow the events of the caller",
@@ -47,21 +72,18 @@ async def follow(
 ) -> StreamingResponse:
     """The stream starts now, or after the event with the id in `Last-Event-ID` or `since`. It ends
     when the access token is no longer valid. 429 when the client has too many streams open."""
-    if source.listeners[caller.client_id] >= MOST:
+    if source.streams[caller.client_id] >= MOST:
         raise HTTPException(429, f"There are {MOST} streams already; close one first.")
     start = since if last_event_id is None else last_event_id
     token = request.headers.get("authorization", "").partition(" ")[2]
-    return StreamingResponse(
-        _messages(source, caller, start, services.tokens, token),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    messages = _messages(source, caller, start, services.tokens, token)
+    return EventResponse(messages, source.streams, caller.client_id)
 
 
 async def _messages(
     source: Feed, caller: Caller, start: int | None, tokens: Tokens, token: str
 ) -> AsyncIterator[str]:
-    async with source.listening(caller.client_id) as last:
+    async with source.listening() as last:
         position = last if start is None else start
         # An id without data, so that a subscriber can resume before it got the first event.
         yield f"retry: {_RETRY}\nid: {position}\n\n"
