@@ -90,6 +90,7 @@ CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "deliveries due": lambda r: r.deliveries.due(5),
     "deliveries of an endpoint": lambda r: r.deliveries.of_endpoint("w", None, 10),
     "dead deliveries": lambda r: r.deliveries.of_endpoint("w", "dead", 10),
+    "deliveries without an endpoint": lambda r: r.deliveries.forget_deleted(),
     "line put": lambda r: r.audit.add(AuditEntry(1, "me", "did", "it")),
     "lines": lambda r: r.audit.since(0, 10),
     "change": lambda r: r.changes.get("c"),
@@ -120,6 +121,7 @@ WHOLE = {
     "contracts ended": {"chains"},
     "deliveries due": {"endpoints"},
     "events forgotten": {"endpoints"},
+    "deliveries without an endpoint": {"ids"},  # made in the statement, one for each endpoint
     "job claimed": {"jobs"},  # the waiting ones, by the index that holds no others
 }
 

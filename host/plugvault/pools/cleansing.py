@@ -34,6 +34,8 @@ def cleanse(store: Store, now: float, batch: int = BATCH) -> Counts:
     Raises PoolError("unavailable") without the database.
     """
     _batches(store, batch, lambda records: records.seen.forget(now, batch))
+    with store.write() as records:  # events may be published while their webhook is deleted
+        records.deliveries.forget_deleted()
     _batches(store, batch, lambda records: registry.forget(records, now, batch))
     return Counts(
         _roots(store, now),

@@ -208,6 +208,11 @@ class Deliveries(Protocol):
         when its lease has passed to another worker."""
         ...
 
+    def forget_deleted(self) -> None:
+        """Delete deliveries whose endpoint does not exist. One remains when an event is published
+        while its endpoint is deleted."""
+        ...
+
     def of_endpoint(
         self, endpoint_id: str, state: str | None, limit: int
     ) -> Sequence[tuple[Delivery, Event]]:

@@ -232,11 +232,28 @@ class SqlDeliveries(Rows[records.Delivery]):
         rows = self._transaction.rows(_IN_STATE if state else _LISTED, values)
         return [self._with_event(row) for row in rows]
 
+    def forget_deleted(self) -> None:
+        without_endpoint = self._transaction.rows(_WITHOUT_ENDPOINT, {})
+        ids = [{"endpoint_id": endpoint_id} for (endpoint_id,) in without_endpoint]
+        self._transaction.many(_DELETE_DELIVERIES, ids)
+
     def _with_event(self, row: Row) -> tuple[records.Delivery, records.Event]:
         return self._read(row[:_COLUMNS]), records.Event(*row[_COLUMNS:])
 
 
 _delivery = tables.deliveries.c
+_DELETE_DELIVERIES = delete_by(tables.deliveries, ("endpoint_id",))
+
+# One look into the index for each endpoint: a SELECT DISTINCT would read every delivery.
+_ids = select(func.min(_delivery.endpoint_id).label("endpoint_id")).cte("ids", recursive=True)
+_next_id = select(func.min(_delivery.endpoint_id)).where(
+    _delivery.endpoint_id > _ids.c.endpoint_id
+)
+_ids = _ids.union_all(select(_next_id.scalar_subquery()).where(_ids.c.endpoint_id.is_not(None)))
+_WITHOUT_ENDPOINT = select(_ids.c.endpoint_id).where(
+    _ids.c.endpoint_id.is_not(None),
+    ~exists().where(_endpoint.endpoint_id == _ids.c.endpoint_id),
+)
 _COLUMNS = len(tables.deliveries.columns)  # an event's columns follow
 _PENDING: ColumnElement[str] = literal_column("'pending'")
 
