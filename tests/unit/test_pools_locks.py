@@ -25,18 +25,22 @@ from plugvault.pools import (
     ccp,
     changes,
     cleansing,
+    clients,
     cps,
+    events,
     installation,
     pcp,
     peers,
+    providers,
     rcp,
     registry,
+    scopes,
     vehicle_request,
     webhooks,
 )
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import ISO2, Endpoint, Root, Seen
+from plugvault.pools.records import ISO2, Delivery, Endpoint, Provider, Root, Seen
 from plugvault.pools.repositories import Records
 from plugvault.store import SqlStore
 from world import DAY, EMAID, NOW, PCID, World, root
@@ -65,7 +69,10 @@ class Scene:
             self.root = rcp.put(records, ending, "OEM", NOW)
             self.change = changes.ask_add(records, ANN, root("New").der, "V2G", NOW)
             peers.apply(records, "south", "https://south.example", "s", "Ann", NOW)
+            providers.enter(records, ANN, "DEPVT", LOOKING.name, NOW)
+            clients.register(records, LOOKING, (LOOKING.client_id, "secret"), "test", NOW)
             self.hook = webhooks.create(records, LOOKING, HOOK, OUTBOUND, NOW)
+            self.puts_dead_delivery(records)
         self.wanted = root("Wanted").der
 
     def signed(self, data: ContractData) -> dict[str, Any]:
@@ -106,12 +113,40 @@ class Scene:
 
     def is_gone(self, records: Records) -> None:
         """A delivery to the endpoint that has learnt that the receiver is gone."""
-        webhooks.lock(records, self.hook.endpoint_id)
+        scopes.lock_endpoint(records, self.hook.endpoint_id)
         webhooks.disable(records, self.hook.endpoint_id, HOOK.url)
+
+    def puts_dead_delivery(self, records: Records) -> None:
+        told = events.publish(records, "root.cert.added", events.EVERYONE, {}, NOW)
+        records.deliveries.put(Delivery(told.event_id, self.hook.endpoint_id, "", "dead"))
+
+    def replays(self, records: Records) -> int:
+        return webhooks.replay(records, LOOKING, self.hook.endpoint_id, NOW)
+
+    def deliveries(self) -> int:
+        with self.store.read() as records:
+            return len(records.deliveries.of_endpoint(self.hook.endpoint_id, None, 10))
+
+    def deliveries_after_cleansing(self) -> int:
+        cleansing.cleanse(self.store, NOW)
+        return self.deliveries()
+
+    def unhooks(self, records: Records) -> None:
+        webhooks.delete(records, LOOKING, self.hook.endpoint_id)
+
+    def hook_now(self) -> tuple[str, str, bool] | None:
+        """URL, scopes and state of the endpoint."""
+        endpoint = self.endpoint()
+        return (endpoint.url, endpoint.scopes, endpoint.enabled) if endpoint else None
 
     def endpoint(self) -> Endpoint | None:
         with self.store.read() as records:
             return records.endpoints.get(self.hook.endpoint_id)
+
+    def listening(self) -> int:
+        """The number of webhooks that get the events of the identifier."""
+        with self.store.read() as records:
+            return len(records.endpoints.listening("DEPVT"))
 
     def contracts(self) -> list[str]:
         with self.store.read() as records:
@@ -160,6 +195,14 @@ def ends_vehicle(_: Scene, records: Records) -> None:
 
 def ends_root(scene: Scene, records: Records) -> None:
     rcp.delete(records, scene.root.root_id, NOW, who="Ada")
+
+
+def loses_identifier(_: Scene, records: Records) -> None:
+    providers.enter(records, ANN, "DEPVT", "Another", NOW)
+
+
+def registers_client(_: Scene, records: Records) -> None:
+    clients.register(records, LOOKING, ("second", "secret"), "test", NOW)
 
 
 # The work of the first writer, that of the second, and the outcome of the second.
@@ -255,7 +298,7 @@ CASES: dict[str, tuple[Act, Act, Check]] = {
         says("invalid", "endpoints already"),
     ),
     "webhooks.update": (
-        lambda scene, records: webhooks.delete(records, LOOKING, scene.hook.endpoint_id),
+        lambda scene, records: scene.unhooks(records),
         lambda scene, records: scene.moves(records),
         says("not-found"),
     ),
@@ -270,10 +313,56 @@ CASES: dict[str, tuple[Act, Act, Check]] = {
         lambda scene, end: end is None and getattr(scene.endpoint(), "enabled", False),
     ),
     "webhooks.disable of a deleted one": (
-        lambda scene, records: webhooks.delete(records, LOOKING, scene.hook.endpoint_id),
+        lambda scene, records: scene.unhooks(records),
         lambda scene, records: scene.is_gone(records),
         lambda scene, end: end is None and scene.endpoint() is None,
     ),
+    "webhooks.update after a lost identifier": (
+        loses_identifier,
+        lambda scene, records: scene.moves(records),
+        lambda scene, _: scene.hook_now() == ("https://new.example/", "", True),
+    ),
+    "webhooks.create after a lost identifier": (
+        loses_identifier,
+        lambda scene, records: scene.hooks(records),
+        lambda _, end: end.scopes == "",
+    ),
+    "webhooks.disable after a lost identifier": (
+        loses_identifier,
+        lambda scene, records: scene.is_gone(records),
+        lambda scene, _: scene.hook_now() == (HOOK.url, "", False),
+    ),
+    "webhooks.delete while an event is published": (
+        lambda scene, records: scene.puts_dead_delivery(records),
+        lambda scene, records: scene.unhooks(records),
+        lambda scene, _: scene.deliveries() == 1 and scene.deliveries_after_cleansing() == 0,
+    ),
+    "webhooks.replay": (
+        lambda scene, records: scene.unhooks(records),
+        lambda scene, records: scene.replays(records),
+        says("not-found"),
+    ),
+    "providers.enter after webhooks.create": (
+        lambda scene, records: scene.hooks(records),
+        loses_identifier,
+        lambda scene, _: scene.listening() == 0,
+    ),
+    "providers.enter after webhooks.update": (
+        lambda scene, records: scene.moves(records),
+        loses_identifier,
+        lambda scene, _: scene.hook_now() == ("https://new.example/", "", True),
+    ),
+    "providers.enter after webhooks.delete": (
+        lambda scene, records: scene.unhooks(records),
+        loses_identifier,
+        lambda scene, end: isinstance(end, Provider) and scene.hook_now() is None,
+    ),
+    "providers.enter after webhooks.disable": (
+        lambda scene, records: scene.is_gone(records),
+        loses_identifier,
+        lambda scene, _: scene.hook_now() == (HOOK.url, "", False),
+    ),
+    "clients.register": (loses_identifier, registers_client, says("forbidden")),
     "cleansing of vehicles": (
         lambda scene, records: scene.registers(records),
         lambda _, records: cleansing._vehicles(records, SOON + 1, 10),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugvault.pools import clients, providers, registry
+from plugvault.pools import clients, providers, registry, scopes
 from plugvault.pools.caller import ADMIN, MO_EXTERNAL_PKI, OEM, Caller
 from plugvault.pools.cleansing import cleanse
 from plugvault.pools.errors import PoolError
@@ -250,7 +250,7 @@ def test_a_withdrawn_identifier_is_lost_to_its_client(store: SqlStore):
         """Return the providers of the client, and the number of its listening webhooks."""
         with store.read() as records:
             endpoints = records.endpoints.listening("GBOCT")
-            return providers.current(records, client.caller).providers, len(endpoints)
+            return scopes.current(records, client.caller).providers, len(endpoints)
 
     theirs = (frozenset({"GBOCT"}), 1)
     assert seen() == theirs

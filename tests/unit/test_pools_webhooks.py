@@ -11,7 +11,7 @@ from uuid import RFC_4122, UUID
 import pytest
 
 from plugvault.net import Outbound
-from plugvault.pools import events, webhooks
+from plugvault.pools import clients, events, providers, webhooks
 from plugvault.pools.caller import (
     ADMIN,
     CPO,
@@ -21,6 +21,7 @@ from plugvault.pools.caller import (
     OEM,
     Caller,
 )
+from plugvault.pools.cleansing import cleanse
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import ADMIN_EVENTS, KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
 from plugvault.pools.records import Delivery, Endpoint, Event
@@ -34,6 +35,7 @@ RIVAL = Caller("rival", frozenset({OEM}), wmis=frozenset({"XXX"}), client_id="r"
 OPERATOR = Caller(
     "operator", frozenset({MO_HUBJECT_PKI}), providers=frozenset({"DEPVA"}), client_id="o"
 )
+ADMINISTRATOR = Caller("administrator", frozenset({ADMIN}), client_id="a")
 NET = Outbound()
 
 
@@ -166,6 +168,27 @@ def test_update_keeps_unnamed_fields(store: SqlStore):
         '{"a": 1}',
         False,
     )
+
+
+def test_a_webhook_gets_the_identifiers_of_its_client_and_not_of_a_cached_caller(store: SqlStore):
+    """A server may know a caller for some seconds after a loss, or after the return."""
+    lost = replace(OPERATOR, providers=frozenset())
+    with store.write() as records:
+        providers.enter(records, ADMINISTRATOR, "DEPVA", OPERATOR.name, NOW, registry="test")
+        clients.register(records, OPERATOR, (OPERATOR.client_id, "secret"), "test", NOW)
+    first = create(store, lost, MO_EVENTS)
+    assert first.scopes == "DEPVA"
+    with store.write() as records:
+        providers.enter(records, ADMINISTRATOR, "DEPVA", "another", NOW, registry="test")
+    assert create(store, OPERATOR, MO_EVENTS).scopes == ""
+    with store.write() as records:
+        webhooks.update(records, OPERATOR, first.endpoint_id, EndpointChange(URL), NET)
+    with store.read() as records:
+        assert records.endpoints.listening("DEPVA") == []
+    with store.write() as records:
+        providers.enter(records, ADMINISTRATOR, "DEPVA", OPERATOR.name, NOW, registry="test")
+    with store.read() as records:
+        assert len(records.endpoints.listening("DEPVA")) == 2
 
 
 def test_owner_has_so_many_endpoints_and_no_more(sqlite_store: SqlStore):
@@ -341,6 +364,19 @@ def test_a_delivery_under_way_is_not_started_again(store: SqlStore):
     with store.write() as records:
         assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW, event.event_id) == 0
     assert of(store, endpoint) == [claimed]
+
+
+def test_cleansing_deletes_the_deliveries_of_no_endpoint_alone(store: SqlStore):
+    first, second = create(store), create(store)
+    event = tell(store)
+    with store.write() as records:
+        for name in ("", "gone", "zzz"):
+            records.deliveries.put(Delivery(event.event_id, name, ""))
+    cleanse(store, NOW)
+    assert len(of(store, first)) == len(of(store, second)) == 1
+    with store.read() as records:
+        for name in ("", "gone", "zzz"):
+            assert records.deliveries.get(event.event_id, name) is None
 
 
 def test_deliveries_go_with_their_endpoint(store: SqlStore):

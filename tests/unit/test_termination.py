@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools
 from plugvault.contract.iso15118_2.bundle import ISO2
-from plugvault.pools import ccp, termination
+from plugvault.pools import ccp, clients, providers, termination
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Job, Status
@@ -205,6 +205,18 @@ def test_the_operator_itself_and_administrators_may_terminate(many: Pools):
     job = begin(many, ADMINISTRATOR)
     with many.store.read() as records, pytest.raises(PoolError, match="forbidden"):
         termination.progress(records, OTHER_OPERATOR, "DEPVT", job.job_id)
+
+
+def test_a_cached_caller_of_a_lost_provider_terminates_nothing(many: Pools):
+    owner = replace(OPERATOR, client_id="operator")
+    with many.store.write() as records:
+        providers.enter(records, ADMINISTRATOR, "DEPVT", owner.name, NOW)
+        clients.register(records, owner, (owner.client_id, "secret"), "test", NOW)
+        providers.enter(records, ADMINISTRATOR, "DEPVT", "another", NOW)
+    with pytest.raises(PoolError, match="forbidden"):
+        begin(many, owner)
+    with many.store.read() as records:
+        assert records.jobs.all() == []
 
 
 def test_a_termination_of_another_provider_is_not_found(many: Pools):

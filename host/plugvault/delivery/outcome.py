@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from typing import Protocol
 
-from plugvault.pools import events, webhooks
+from plugvault.pools import events, scopes, webhooks
 from plugvault.pools.events import OEM_EVENTS
 from plugvault.pools.records import Delivery, Event
 from plugvault.pools.repositories import Records
@@ -58,7 +58,7 @@ def settle(
         outcome=outcome,
     )
     if status == GONE:  # before the delivery's row, in the order of `webhooks.delete`
-        webhooks.lock(records, leased.endpoint_id)
+        scopes.lock_endpoint(records, leased.endpoint_id)
     if not records.deliveries.settle(leased, settled):
         return
     if status == GONE:

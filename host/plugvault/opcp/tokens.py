@@ -18,7 +18,7 @@ from joserfc.jwk import RSAKey
 
 from plugvault import bounded
 from plugvault.opcp.budget import digest
-from plugvault.pools import clients, providers
+from plugvault.pools import clients, scopes
 from plugvault.pools.caller import Caller
 from plugvault.pools.repositories import Store
 
@@ -74,7 +74,7 @@ class Tokens:
         """
         with self._store.read() as records:
             client = clients.authenticate(records, client_id, client_secret)
-            caller = providers.current(records, client.caller) if client else None
+            caller = scopes.current(records, client.caller) if client else None
         if client is None or caller is None:
             raise TokenError("Unknown client_id or wrong client_secret.")
         if not client.active:
@@ -127,7 +127,7 @@ class Tokens:
             client = records.clients.get(claimed.client_id)
             if client is None or not client.active:
                 raise TokenError(clients.LOCKED)
-            caller = _intersection(claimed, providers.current(records, client.caller))
+            caller = _intersection(claimed, scopes.current(records, client.caller))
         bounded.put(self._known, _KNOWN, key, _Known(caller, expires, time.monotonic() + LOOK))
         return caller
 

@@ -7,9 +7,8 @@ administrator enters them. A company becomes a client only under its own identif
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
-from plugvault.pools import audit
+from plugvault.pools import audit, scopes
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provider
@@ -42,15 +41,11 @@ def enter(
     if not company.strip():
         raise PoolError("invalid", "name : must be given")
     entry = Provider(provider, company.strip(), registry, active)
+    scopes.lock_provider(records, provider)
     records.providers.put(entry)
     detail = f"{entry.name}, {registry}{'' if active else ', not in use'}"
     audit.note(records, caller.signature, "provider entered", provider, detail, now)
-    for client in records.clients.all():
-        if provider in client.caller.providers:
-            caller_now = current(records, client.caller)
-            scopes = ",".join(sorted(caller_now.wmis | caller_now.providers))
-            for endpoint in records.endpoints.of_owner(client.client_id):
-                records.endpoints.put(replace(endpoint, scopes=scopes))
+    scopes.renew(records, provider)
     return entry
 
 
@@ -73,25 +68,14 @@ def listed(records: Records, country: str | None = None) -> Sequence[Provider]:
 def check(records: Records, company: str, identifiers: Iterable[str]) -> None:
     """Raise PoolError("forbidden") unless the registry has all these identifiers under the
     company."""
+    identifiers = tuple(identifiers)
+    scopes.lock_provider(records, *identifiers)
     for provider in identifiers:
-        if not _belongs(records, company, provider):
+        if not scopes.belongs(records, company, provider):
             raise PoolError(
                 "forbidden",
                 f"The provider identifier {provider} is not registered for {company}.",
             )
-
-
-def current(records: Records, caller: Caller) -> Caller:
-    """The caller, without the identifiers that its company has lost."""
-    valid = frozenset(
-        provider for provider in caller.providers if _belongs(records, caller.name, provider)
-    )
-    return caller if valid == caller.providers else replace(caller, providers=valid)
-
-
-def _belongs(records: Records, company: str, provider: str) -> bool:
-    entry = records.providers.get(provider)
-    return entry is not None and entry.active and entry.name.casefold() == company.casefold()
 
 
 def read_provider(text: str) -> str:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-from plugvault.pools import audit, authorization, contracts
+from plugvault.pools import audit, authorization, contracts, scopes
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Job
@@ -34,7 +34,7 @@ def begin(records: Records, caller: Caller, provider: str, now: float) -> Job:
 
     Raises PoolError: "invalid" for a malformed identifier, "forbidden" for another operator's.
     """
-    provider = _own(caller, provider)
+    provider = _own(scopes.of_client(records, caller), provider)
     records.lock(f"{KIND} {provider}")
     for job in records.jobs.all():
         if (job.kind, job.subject, job.state) == (KIND, provider, WAITING):

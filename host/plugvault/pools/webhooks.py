@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from plugvault.net import NetError, Outbound
+from plugvault.pools import scopes
 from plugvault.pools.caller import OEM, OPERATORS, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
@@ -43,7 +44,7 @@ def create(
     Raises PoolError("invalid"): an unknown event or one of another role, a URL that is not
     allowed, more than MOST endpoints.
     """
-    records.lock(f"endpoints {caller.client_id}")  # so that parallel requests all count
+    scopes.lock_owner(records, caller.client_id)  # so that parallel requests all count
     if len(records.endpoints.of_owner(caller.client_id)) >= MOST:
         raise PoolError("invalid", f"There are {MOST} endpoints already; delete one first.")
     new = Endpoint(
@@ -63,7 +64,7 @@ def update(
     records: Records, caller: Caller, endpoint_id: str, change: EndpointChange, outbound: Outbound
 ) -> Endpoint:
     """Change an endpoint. Raises PoolError as `create` and `get`."""
-    lock(records, endpoint_id)
+    _lock(records, caller, endpoint_id)
     return _put(records, caller, get(records, caller, endpoint_id), change, outbound)
 
 
@@ -74,12 +75,6 @@ def get(records: Records, caller: Caller, endpoint_id: str) -> Endpoint:
     if endpoint is None or endpoint.owner != caller.client_id:
         raise PoolError("not-found", "The webhook endpoint with the given id is not found.")
     return endpoint
-
-
-def lock(records: Records, endpoint_id: str) -> None:
-    """Hold an endpoint until the transaction ends, because its owner and the deliveries both
-    change it."""
-    records.lock(f"endpoint {endpoint_id}")
 
 
 def disable(records: Records, endpoint_id: str, url: str) -> None:
@@ -98,7 +93,7 @@ def listed(records: Records, caller: Caller) -> Sequence[Endpoint]:
 
 def delete(records: Records, caller: Caller, endpoint_id: str) -> None:
     """Delete an endpoint with its deliveries. Raises PoolError as `get`."""
-    lock(records, endpoint_id)
+    _lock(records, caller, endpoint_id)
     records.endpoints.delete(get(records, caller, endpoint_id).endpoint_id)
 
 
@@ -118,6 +113,7 @@ def replay(
 
     They precede the waiting deliveries of the same vehicle. Raises PoolError("not-found").
     """
+    scopes.lock_endpoint(records, endpoint_id)
     endpoint = get(records, caller, endpoint_id)
     if event_id is None:
         dead = records.deliveries.of_endpoint(endpoint_id, "dead", PAGE)
@@ -143,6 +139,11 @@ def concerning(roles: Collection[str]) -> tuple[str, ...]:
     return kinds
 
 
+def _lock(records: Records, caller: Caller, endpoint_id: str) -> None:
+    scopes.lock_owner(records, caller.client_id)
+    scopes.lock_endpoint(records, endpoint_id)
+
+
 def _put(
     records: Records,
     caller: Caller,
@@ -152,15 +153,16 @@ def _put(
 ) -> Endpoint:
     if change.api_version not in (None, _VERSION):
         raise PoolError("invalid", f'apiVersion : must be "{_VERSION}"')
-    events = endpoint.events if change.events is None else _events(caller, change.events)
+    owner = scopes.of_client(records, caller)
+    events = endpoint.events if change.events is None else _events(owner, change.events)
     try:
         outbound.check(change.url)
     except NetError as error:
         raise PoolError("invalid", f"url : {error.detail}") from error
     changed = replace(
         endpoint,
-        role=_role(caller),
-        scopes=",".join(sorted(caller.wmis | caller.providers)),
+        role=_role(owner),
+        scopes=scopes.joined(owner),
         url=change.url,
         events=events,
         enabled=endpoint.enabled if change.enabled is None else change.enabled,
