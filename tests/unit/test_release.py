@@ -10,10 +10,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import plugvault
+from fixtures.disks import on_small_disk
 from plugvault.cases import catalogue
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +61,40 @@ def test_the_wheel_of_a_release_has_both_packages_and_the_board_s_files(release:
         names = set(wheel.namelist())
     assert {"plugvault/cli/app.py", "evcc/car.py", "plugvault/firmware/main.py"} <= names
     assert not [name for name in names if name.startswith(("tests", "tools"))]
+
+
+def test_doctor_of_the_wheel_agrees_with_its_demo(release: Path, tmp_path: Path) -> None:
+    """Without a checkout, a home, a cache, MicroPython or much room. The dependencies are those
+    of this interpreter."""
+    site, small = tmp_path / "site", tmp_path / "small"
+    small.mkdir()
+    with zipfile.ZipFile(release / f"{NAME}-py3-none-any.whl") as wheel:
+        wheel.extractall(site)
+    changes = {"PYTHONPATH": str(site), "TMPDIR": str(small), "XDG_CACHE_HOME": "/proc/none"}
+    environment = {**os.environ, **changes}
+    environment.pop("HOME", None)
+
+    def run(*arguments: str) -> dict[str, Any]:
+        ended = subprocess.run(
+            on_small_disk(small, sys.executable, "-m", "plugvault.cli.app", *arguments, "--json"),
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        report: dict[str, Any] = json.loads(ended.stdout)
+        return report
+
+    report = run("doctor")
+    findings = {row["what"]: row for row in report["findings"]}
+    assert report["well"]
+    assert findings["temporary files"]["found"].startswith(f"{small}, ")
+    assert not findings["cache"]["good"]
+    assert not findings["MicroPython wheel"]["good"]
+    assert [row for row in findings.values() if row["mend"].startswith("`make`")] == []
+    assert run("demo", "--runtime", "cpython")["ok"]
 
 
 def test_a_release_made_again_has_the_same_bytes(release: Path, tmp_path: Path) -> None:
