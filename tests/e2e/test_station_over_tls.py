@@ -15,14 +15,14 @@ import pytest
 
 from evcc.link import v2gtp
 from evcc.vault import VaultError
-from fixtures.station_tls import TlsClient, identity, station_leaf
+from fixtures.station_tls import TlsClient, identity, responder, station_leaf
 from fixtures.vehicle import Vehicle
 from fixtures.vehicle import station as station_of
 from plugvault.capture import Capture
 from plugvault.station import Station
 from plugvault.station.limits import Limits
 from plugvault.station.reports import Connected, Ended, Listener, Report, Secured
-from plugvault.tls import Identity, StationTls
+from plugvault.tls import Identity, Staple, StationTls
 from plugvault.tokens import TokenKey
 from world import EMAID, World
 
@@ -216,9 +216,14 @@ def test_a_vehicle_that_names_other_roots_is_logged(
 def test_a_stapled_answer_is_sent_over_the_socket(
     world: World, today: World, cpo_key: TokenKey
 ) -> None:
-    tls = StationTls([identity(today, cpo_key, staple=lambda: b"an answer")])
+    leaf = station_leaf(today, cpo_key)
     client = TlsClient(ocsp=True)
-    with station(world, tls).in_thread() as address:  # noqa: SIM117 - the socket is the client's
-        with socket.create_connection(address, timeout=5) as connection:
-            client.context.wrap_socket(connection).close()
-    assert client.answer == b"an answer"
+    with Staple(leaf.der, leaf.chain[1], responder(today, time.time), time.time) as staple:
+        tls = StationTls([identity(today, cpo_key, staple=staple)])
+        with (
+            station(world, tls).in_thread() as address,
+            socket.create_connection(address, 5) as end,
+        ):
+            client.context.wrap_socket(end).close()
+        assert client.answer == staple()
+    assert client.answer is not None

@@ -61,7 +61,7 @@ CHARGING = {
 @pytest.mark.xdist_group("exificient")  # not many Java processes at once
 @pytest.mark.parametrize("energy", CHARGING)
 def test_ecogs_car_installs_pays_and_charges(
-    ecog: Ecog, cable: Cable, softhsm: Path, tmp_path: Path, energy: str
+    ecog_stack: Ecog, cable: Cable, softhsm: Path, tmp_path: Path, energy: str
 ) -> None:
     clock, folder = Clock(), tmp_path / "ecog"
     with Ecosystem(tmp_path / "world", softhsm, clock=clock) as world:
@@ -69,7 +69,7 @@ def test_ecogs_car_installs_pays_and_charges(
     with ExitStack() as stack:
         options = ["--interface", cable.station.interface, "--data", tmp_path / "world", "--once"]
         station = stack.enter_context(StationProcess(*options, command=cable.station.command()))
-        car = stack.enter_context(ecog_car(ecog, cable.car, folder, **CHARGING[energy]))
+        car = stack.enter_context(ecog_car(ecog_stack, cable.car, folder, **CHARGING[energy]))
         status = car.wait()
         ended = station.end(None)
     states = car.states()

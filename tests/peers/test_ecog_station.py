@@ -50,8 +50,8 @@ def cable(namespaces: None) -> Iterator[Cable]:
 
 
 @pytest.fixture(scope="module")
-def station(ecog: Ecog, ecog_pki: EcogPki, cable: Cable) -> Iterator[EcogStation]:
-    with ecog_station(ecog, cable.station, ecog_pki.folder) as station_:
+def station(ecog_stack: Ecog, ecog_pki: EcogPki, cable: Cable) -> Iterator[EcogStation]:
+    with ecog_station(ecog_stack, cable.station, ecog_pki.folder) as station_:
         yield station_
 
 
@@ -129,7 +129,7 @@ def operator(file: Path, fetch: Callable[[bytes], bytes]) -> Iterator[None]:
 
 @pytest.mark.xdist_group("exificient")  # not many Java processes at once
 def test_a_car_installs_from_our_pools_through_ecogs_station(
-    ecog: Ecog,
+    ecog_stack: Ecog,
     ecog_pki: EcogPki,
     backend: Backend,
     tmp_path: Path,
@@ -165,7 +165,7 @@ def test_a_car_installs_from_our_pools_through_ecogs_station(
         for name, der in zip(("oemSubCA2Cert", "oemSubCA1Cert"), subs, strict=True):
             pki.certificate(name, der)
         pki.certificate("oemRootCACert", world.oem_root)
-        station = stack.enter_context(ecog_station(ecog, cable.station, folder, settings))
+        station = stack.enter_context(ecog_station(ecog_stack, cable.station, folder, settings))
         events = charge(car, station, charge=AC, want_contract=True)
     assert (events["installed"], events["authorized"]) == (emaid, emaid)
     assert "Using CPO backend" in station.log

@@ -7,18 +7,14 @@ import gc
 import hashlib
 import ssl
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 
 from evcc.vault import VaultError
-from fixtures.station_tls import TlsClient, identity, run_in_threads, station_leaf
+from fixtures.station_tls import TlsClient, identity, responder, run_in_threads, station_leaf
 from plugvault.pki import ocsp as client_ocsp
 from plugvault.tls import Identity, Staple, StationTls, TlsError, openssl
 from plugvault.tokens import Token, TokenKey
@@ -349,44 +345,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def responder(world: World, clock: Clock, seconds: float = 1000) -> Any:
-    """A function that answers OCSP requests as the issuer of the station's certificate."""
-    issuer = world.cpo_sub2
-    assert issuer.key is not None
-
-    def answer(request: bytes) -> bytes:
-        asked = ocsp.load_der_ocsp_request(request)
-        at = x509_time(clock.now)
-        return (
-            ocsp.OCSPResponseBuilder()
-            .add_response_by_hash(
-                asked.issuer_name_hash,
-                asked.issuer_key_hash,
-                asked.serial_number,
-                asked.hash_algorithm,
-                ocsp.OCSPCertStatus.GOOD,
-                at,
-                x509_time(clock.now + seconds),
-                None,
-                None,
-            )
-            .responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate)
-            .sign(key_of(issuer), hashes.SHA256())
-            .public_bytes(Encoding.DER)
-        )
-
-    return answer
-
-
-def key_of(issuer: Any) -> ec.EllipticCurvePrivateKey:
-    key: ec.EllipticCurvePrivateKey = issuer.key
-    return key
-
-
-def x509_time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(int(seconds), UTC)
 
 
 def test_a_vehicle_that_asks_gets_the_stapled_answer(today: World, cpo_key: TokenKey) -> None:

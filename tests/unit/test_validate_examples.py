@@ -148,7 +148,7 @@ def test_the_module_in_python_does_as_it_must(car_token: Any, tmp_path: Path, so
 
 
 def test_ecog_s_car_takes_contracts_of_any_operator(
-    ecog: Ecog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ecog_stack: Ecog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = tmp_path / "iso15118_2/private_keys"
     keys.mkdir(parents=True)
@@ -158,7 +158,7 @@ def test_ecog_s_car_takes_contracts_of_any_operator(
     (keys / "oemLeafPassword.txt").touch()
     monkeypatch.setenv("PKI_PATH", str(tmp_path))
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", LITTLE_CPU)
-    module = f"lines:{ecog.python} {EXAMPLES / 'ecog_evcc.py'}"
+    module = f"lines:{ecog_stack.python} {EXAMPLES / 'ecog_evcc.py'}"
     cases = catalogue.select("SE-001", "PA-051", "KT-045")
     result = vehicle.campaign(module, cases, at=int(time.time()))  # EcoG has no other clock
     assert deviations(result) == {"PA-051", "KT-045"}
