@@ -23,6 +23,7 @@ from plugvault.board.folder import Boards
 from plugvault.board.repl import Repl
 from plugvault.cli.board import app
 from plugvault.emulated_board import EmulatedBoard
+from plugvault.tokens import probes, subprocess_probe
 
 TIMEOUT = 600  # seconds, for a board that hangs
 pytestmark = pytest.mark.xdist_group("board")
@@ -54,6 +55,14 @@ class Bench:
         """The module's own answer over the link."""
         with BoardBench(self.boards.find(None, [])) as bench:
             return bench.status()
+
+    def keys(self) -> list[str]:
+        """The keys of cars in the board's token: "provisioning", or the id of a contract's."""
+        token = self.boards.find(None, []).configuration()
+        keys = subprocess_probe.run(
+            probes.list_keys, location=token.location, pin=token.pin, provisioning=""
+        )
+        return [key["key"] for key in keys]
 
     def replace(self, path: str, data: bytes) -> None:
         """Change a file on the board."""
@@ -213,7 +222,11 @@ def test_life_of_a_board_by_commands(bench: Bench) -> None:
     assert left["emaid"] == air["emaid"]
     assert bench.command("list")["boards"][0]["pcid"] == car["pcid"]
     erased = bench.flash(erase_contracts=True)
-    assert erased["erased"] > 0
+    assert erased["erased"] == [air["emaid"]]
     assert erased["status"]["contracts"] == []
     assert erased["status"]["unnamed_keys"] == 0
     assert erased["status"]["pcid"] == car["pcid"]
+    assert bench.keys() == ["provisioning"]
+    again = bench.command("install")
+    assert bench.command("authorize")["emaid"] == again["emaid"]
+    assert bench.keys().count("provisioning") == 1

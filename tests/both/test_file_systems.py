@@ -4,10 +4,13 @@ import binascii
 import os
 import struct
 
+from evcc.contracts import Contracts
 from evcc.ports import files
 from evcc.ports.slots import SlotFiles
 from helpers import raises, skip
+from memory import KeyList
 from ram_disk import AFTER, BEFORE, HALF, RamDisk, file_systems, mounted
+from test_contracts import chain, contract
 
 OLD, NEW = b"old " * 150, b"new " * 300
 OTHER = b"another file"
@@ -104,6 +107,31 @@ def test_fat_has_slots_and_littlefs_has_not_whatever_else_lies_there():
         if name != "VfsFat":
             mounted(kind, disk, lambda folder: files.Files(folder + "/STORE"))
             assert mounted(kind, disk, look) is files.Files
+
+
+def test_removed_contracts_leave_the_index_with_its_owner_and_no_chain_and_no_key():
+    for _, kind in _kinds():
+        vault = KeyList([bytes([1]) * 16, bytes([2]) * 16])
+
+        def remove(folder, vault=vault):
+            store = files.open_folder(folder + "/store")
+            contracts = Contracts(store)
+            contracts.recover(KeyList([]))
+            contracts.commit(contract(1), chain(1))
+            contracts.commit(contract(2), chain(2))
+            for each in contracts.all():
+                vault.delete(contracts.delete(each.emaid))
+            return contracts.owner, store.names()
+
+        def restart(folder, vault=vault):
+            contracts = Contracts(files.open_folder(folder + "/store"))
+            return contracts.recover(vault), contracts.all(), contracts.owner
+
+        disk = _formatted(kind)
+        owner, names = mounted(kind, disk, remove)
+        assert names == ["contracts"]
+        assert mounted(kind, disk, restart) == ([], [], owner)
+        assert vault.held == []
 
 
 def test_a_full_disk_keeps_the_old_file_and_says_full():

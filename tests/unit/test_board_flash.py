@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fixtures.flashing import Record
 from fixtures.unix_board import UnixBoard
 from plugvault.board import bytecode, configuration, copying, facts
+from plugvault.board import flash as flash_module
 from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
 from plugvault.board.flash import Flash, Wishes
@@ -55,6 +60,94 @@ def test_user_who_does_not_agree_to_erase_ends_the_command_before_the_board_is_t
         flash(unix_board, tmp_path, record, erase_contracts=True)
     assert len(record.questions) == 1
     assert unix_board.transports == []
+
+
+@pytest.fixture
+def own_maker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ecosystem in the folder of the boards has `MAKER`."""
+
+    @contextlib.contextmanager
+    def ecosystem(data: Path) -> Iterator[Any]:
+        yield SimpleNamespace(telematics_key=SimpleNamespace(point=MAKER))
+
+    monkeypatch.setattr(flash_module, "ecosystem", ecosystem)
+
+
+def configured(tmp_path: Path, maker: bytes, store: str) -> Path:
+    """A config.json that the user wrote."""
+    file = tmp_path / "config.json"
+    file.write_bytes(configuration.make(UART, "car", maker, store))
+    return file
+
+
+@pytest.mark.usefixtures("own_maker")
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_contracts_are_not_erased_without_the_key_of_the_boards_maker_and_nothing_is_flashed(
+    is_configured: bool, unix_board: UnixBoard, tmp_path: Path
+) -> None:
+    wishes: dict[str, Any] = {"maker": OTHER}
+    if is_configured:
+        wishes = {"maker": None, "config": configured(tmp_path, OTHER, "/store")}
+    with pytest.raises(DeviceError, match="has another key: nothing was erased"):
+        flash(unix_board, tmp_path, Record(), erase_contracts=True, **wishes)
+    assert unix_board.transports == []
+
+
+@pytest.mark.usefixtures("own_maker", "softhsm")
+def test_contracts_are_removed_by_the_maker_and_no_file_of_a_store_is_touched(
+    unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board's own configuration names its store, and the module there knows its files."""
+    requests: list[str] = []
+
+    class Maker:
+        def __init__(self, *arguments: object) -> None:
+            pass
+
+        def set_time(self) -> None:
+            requests.append("set_time")
+
+        def erase_contracts(self) -> list[str]:
+            requests.append("erase_contracts")
+            return ["DEPVAC59KZ6LZPZ"]
+
+    @contextlib.contextmanager
+    def bench(board: object) -> Iterator[Any]:
+        yield SimpleNamespace(status=lambda: {"runtime": "micropython", "contracts": []})
+
+    monkeypatch.setattr(flash_module, "BoardMaker", Maker)
+    monkeypatch.setattr(flash_module, "BoardBench", bench)
+    monkeypatch.setattr(bytecode, "module", lambda facts: {"main.py": b"new"})
+    monkeypatch.setattr(flash_module, "_CLOCK", "%d")
+    stores = {
+        "store/contracts": b"index",
+        "store/chain-00": b"chain",
+        "other/contracts.a": b"slot",
+    }
+    with unix_board.repl() as repl:
+        repl.run("import os\nos.mkdir('/store')\nos.mkdir('/other')")
+    for path, data in stores.items():
+        unix_board.put("/" + path, data)
+    config = configured(tmp_path, MAKER, "/other")
+    flash(
+        unix_board,
+        tmp_path,
+        Record(),
+        uart=None,
+        maker=None,
+        config=config,
+        erase_contracts=True,
+    )
+    assert requests == ["set_time", "erase_contracts"]
+    files = unix_board.files()
+    assert {path: files.get(path) for path in stores} == stores
+
+
+@pytest.mark.usefixtures("own_maker")
+def test_dry_run_asks_nothing_about_contracts(unix_board: UnixBoard, tmp_path: Path) -> None:
+    record = Refusing()
+    flash(unix_board, tmp_path, record, dry_run=True, erase_contracts=True)
+    assert record.questions == []
 
 
 def test_board_of_another_maker_stays_with_it_without_the_users_agreement(

@@ -207,10 +207,10 @@ def _wait_for_drive() -> list[tuple[Path, str]]:
 # -- ESP --
 
 
-def write_bin(image: Image, port: str, erase: bool = False) -> None:
+def write_bin(image: Image, port: str) -> None:
     """Flash an image by esptool, after the chip at the port was compared with the image's.
 
-    erase: erase the whole flash first, with the board's files. Raises: DeviceError("firmware").
+    Raises: DeviceError("firmware").
     """
     esptool = _esptool()
     try:
@@ -222,8 +222,6 @@ def write_bin(image: Image, port: str, erase: bool = False) -> None:
                 )
             stub = esptool.run_stub(chip)
             esptool.attach_flash(stub)
-            if erase:
-                esptool.erase_flash(stub)
             esptool.write_flash(stub, [(stub.BOOTLOADER_FLASH_OFFSET, str(image.path))])
             esptool.reset_chip(stub, "hard-reset")
     except (esptool.FatalError, OSError) as error:

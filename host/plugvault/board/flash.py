@@ -23,19 +23,6 @@ from plugvault.board.repl import Repl, wait_for_port
 from plugvault.ecosystem import Ecosystem
 
 _CLOCK = "from evcc.ports import board\nboard.set_clock(%d)"
-_ERASE = """
-import os
-n = 0
-try:
-    names = os.listdir(%r)
-except OSError:
-    names = []
-for name in names:
-    if name == "contracts" or name.startswith("chain-"):
-        os.remove(%r + "/" + name)
-        n += 1
-print(n)
-"""
 
 
 class Reporter(Protocol):
@@ -147,16 +134,21 @@ class Flash:
         board = self._prepare(described, port, found)
         copying.switch(repl)
         self._copy(repl, described, self._files(described, board))
-        if self.wishes.erase_contracts:
-            self._erase(repl)
         self._set_clock(repl)
         return board
 
     def _agree_to_erase(self) -> None:
-        if self.wishes.erase_contracts and not self.report.agree(
-            "Erase the board's contracts? They are lost, and their operators must make new ones"
-        ):
+        """Only the board's maker can have its contracts removed and their keys destroyed."""
+        if self.wishes.dry_run or not self.wishes.erase_contracts:
+            return
+        if not self.report.agree("Erase the board's contracts, and destroy their keys?"):
             raise DeviceError("config", "nothing was erased, and nothing flashed")
+        if self._maker() != self._own_maker():
+            raise DeviceError(
+                "config",
+                "only the board's maker erases its contracts, and the maker in"
+                f" {self.boards.data} has another key: nothing was erased, and nothing flashed",
+            )
 
     # -- firmware --
 
@@ -174,7 +166,7 @@ class Flash:
             return
         if image.kind == "bin":
             port = ports.choose_prompt(self.wishes.port, ports.find()).device
-            firmware.write_bin(image, port, erase=self.wishes.erase_contracts)
+            firmware.write_bin(image, port)
             wait_for_port(port)
         else:
             if machine:
@@ -238,6 +230,10 @@ class Flash:
             return bytes(settings["maker"])
         if self.wishes.maker:
             return self.wishes.maker
+        return self._own_maker()
+
+    def _own_maker(self) -> bytes:
+        """The key of the maker in the folder of the boards."""
         if self._world is None:
             self._world = self._stack.enter_context(ecosystem(self.boards.data))
         return self._world.telematics_key.point
@@ -315,12 +311,6 @@ class Flash:
         if not self.report.agree(question):
             raise DeviceError("config", "the board keeps its maker: nothing was changed")
 
-    def _erase(self, repl: Repl) -> None:
-        store = self.wishes.store
-        count = repl.run(_ERASE % (store, store))
-        self.result["erased"] = count
-        self.report.step("erased", f"{count} files of contracts")
-
     def _set_clock(self, repl: Repl) -> None:
         now = time.time()
         repl.run(_CLOCK % now)
@@ -342,9 +332,10 @@ class Flash:
             if self._world is not None:
                 maker = BoardMaker(self._world, board, bench)
                 maker.set_time()
-                if self.wishes.erase_contracts:
-                    maker.connect().discard_keys()
                 self.report.step("time", "given by the maker, who authenticated")
+                if self.wishes.erase_contracts:
+                    self.result["erased"] = maker.erase_contracts()
+                    self.report.step("erased", f"{len(self.result['erased'])} contracts")
             self.result["status"] = bench.status()
         self.result["uid"], self.result["link"] = board.uid, board.link
 

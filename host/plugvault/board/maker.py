@@ -128,6 +128,15 @@ class BoardMaker:
             backend.remove(self._pcid(), emaid)
         self.connect().remove_contract(emaid)
 
+    def erase_contracts(self) -> list[str]:
+        """Remove every contract from the board, as `remove` does, and destroy every other key
+        without a contract. Returns the EMAIDs."""
+        emaids = [contract.emaid for contract in self.contracts()]
+        for emaid in emaids:
+            self.remove(emaid)
+        self.connect().discard_keys()
+        return emaids
+
     def _backend(self) -> Backend:
         return Backend(self._world.oem, self.board.folder / "maker.sqlite")
 

@@ -76,7 +76,9 @@ class FlashOptions:
     ] = None
     erase_contracts: Annotated[
         bool,
-        typer.Option("--erase-contracts", help="Erase the board's contracts; asks first."),
+        typer.Option(
+            "--erase-contracts", help="Erase the board's contracts and their keys; asks first."
+        ),
     ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
@@ -144,8 +146,9 @@ def flash(options: FlashOptions) -> None:
     old ones; Ctrl-C or a pulled cable leaves the old module or the new one.
 
     JSON: {"board": {"port", "uid", "machine", "micropython", "heap_free", "flash_free", …},
-    "files": {"changed", "removed", "unchanged", "bytes"}, "erased", "status", "uid", "link"}, or
-    {"error": {"reason", "detail"}}. Exits 0 when the module has answered over the link, else 1.
+    "files": {"changed", "removed", "unchanged", "bytes"}, "erased": [EMAID], "status", "uid",
+    "link"}, or {"error": {"reason", "detail"}}. Exits 0 when the module has answered over the
+    link, else 1.
 
         plugvault flash /dev/ttyACM0 --link /dev/ttyUSB0
     """
