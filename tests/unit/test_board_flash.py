@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fixtures.flashing import Record
-from fixtures.unix_board import UnixBoard
+from fixtures.unix_board import PICO, UnixBoard
 from plugvault.board import bytecode, configuration, copying, facts
 from plugvault.board import flash as flash_module
 from plugvault.board.configuration import BoardUart
@@ -139,6 +139,7 @@ def test_contracts_are_removed_by_the_maker_and_no_file_of_a_store_is_touched(
         erase_contracts=True,
     )
     assert requests == ["set_time", "erase_contracts"]
+    assert [board.maker for board in Boards(tmp_path / "data").all()] == [MAKER.hex()]
     files = unix_board.files()
     assert {path: files.get(path) for path in stores} == stores
 
@@ -163,6 +164,20 @@ def test_board_of_another_maker_stays_with_it_without_the_users_agreement(
     assert len(record.questions) == 1
     assert unix_board.files() == {"config.json": old, "main.py": b"old"}
     assert unix_board.transports[-2].restarted
+
+
+def test_refused_maker_and_the_speed_of_its_link_are_not_recorded_here(
+    unix_board: UnixBoard, tmp_path: Path, softhsm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytecode, "module", lambda facts: {"main.py": b"new"})
+    boards = Boards(tmp_path / "data")
+    known = boards.make(PICO).save(maker=OTHER.hex(), baud=9600)
+    unix_board.put("/config.json", configuration.make(UART, known.uid, OTHER))
+    with pytest.raises(DeviceError, match="keeps its maker"):
+        flash(unix_board, tmp_path, Refusing())
+    recorded = boards.get(known.uid)
+    assert recorded is not None
+    assert (recorded.maker, recorded.baud) == (OTHER.hex(), 9600)
 
 
 def test_dry_run_makes_no_board_here_and_writes_nothing_there(

@@ -7,7 +7,7 @@ beside the old ones until the hash of each is checked (`copying`). The start com
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -134,6 +134,7 @@ class Flash:
         board = self._prepare(described, port, found)
         copying.switch(repl)
         self._copy(repl, described, self._files(described, board))
+        board.save()  # not before: the user may have refused another maker
         self._set_clock(repl)
         return board
 
@@ -206,7 +207,8 @@ class Flash:
         return described
 
     def _prepare(self, described: Facts, port: SerialPort, found: list[SerialPort]) -> Board:
-        """The board in this computer's folder, with its ports and its maker."""
+        """The board in this computer's folder, with its ports; its maker and the speed of its link
+        are not stored yet."""
         board = self.boards.make(described)
         link = ports.choose_link(self.wishes.link or board.link or None, found, port.device)
         if link is None:
@@ -214,14 +216,13 @@ class Flash:
         if link is None:
             raise DeviceError("port", "which port is the board's link? --link PORT")
         numbers = {other.device: other.serial_number for other in found}
-        return board.save(
+        board = board.save(
             prompt=port.device,
             serial_number=port.serial_number,
             link=link,
             link_number=numbers.get(link, ""),
-            baud=self._uart(described).baud,
-            maker=self._maker().hex(),
         )
+        return replace(board, baud=self._uart(described).baud, maker=self._maker().hex())
 
     def _maker(self) -> bytes:
         """The key that the board obeys."""
