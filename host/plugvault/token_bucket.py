@@ -38,6 +38,11 @@ class TokenBucket:
         self._refill()
         return max(0.0, (1 - self._level) / self._rate)
 
+    def level(self) -> float:
+        """The tokens in the bucket, a part of one too."""
+        self._refill()
+        return self._level
+
     def is_full(self) -> bool:
         """Whether the bucket is full, as a new one is."""
         self._refill()

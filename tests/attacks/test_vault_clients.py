@@ -163,11 +163,45 @@ def test_many_owners_do_not_raise_the_limit_of_openings(car_token: CarToken) -> 
             opening(vault)
 
 
+@pytest.mark.parametrize("way", [None, named], ids=["socket", "tcp"])
+def test_invented_owners_get_no_more_provisioning_keys_than_the_limit(
+    car_token: CarToken, way: Callable[[VaultService, str], service.ServiceVault] | None
+) -> None:
+    """No client can delete such a key, and every listing of the token's keys reads them all."""
+    with car_token.service(openings_per_hour=3, keys=KEYS, tcp=LOCAL) as running:
+        vault = way(running, "one") if way else running.client()
+        for n in range(3):
+            vault.claim(n.to_bytes(8, "big"))
+            vault.generate_provisioning_key()
+            with pytest.raises(VaultError, match=r"^exists"):
+                vault.generate_provisioning_key()
+        vault.claim(b"invented")
+        with pytest.raises(VaultError, match=r"^limited: too many provisioning keys"):
+            vault.generate_provisioning_key()
+        assert vault.keys() == []
+        vault.claim(bytes(8))
+        assert len(vault.sign(PROVISIONING, DIGEST)) == 64
+        named(running, "other").generate_provisioning_key()  # another client has its own limit
+        left = status_of(running.socket_path)["provisioning_keys_left"]
+        assert left == (3 if way else 0)
+
+
+def test_repeated_request_for_a_provisioning_key_gets_it_also_at_the_limit(
+    car_token: CarToken,
+) -> None:
+    handler = RequestHandler(car_token.open(), EnvelopeRecords(car_token.folder / "records"))
+    caller = VaultCaller(openings=1)
+    first = handler.answer(caller, service.pack(1, 0, [b""])[2:])
+    assert handler.answer(caller, service.pack(1, service.AGAIN, [b""])[2:]) == first
+    refused = handler.answer(caller, service.pack(1, service.AGAIN, [b"invented"])[2:])
+    assert refused[3] == VaultError.REASONS.index("limited") + 1
+
+
 def test_setting_that_lifts_the_limit_is_named_in_the_status(car_token: CarToken) -> None:
     for limit in (12.0, 100.0, None):
         with car_token.service(openings_per_hour=limit, rate=50, keys=KEYS, tcp=LOCAL) as running:
             status = status_of(running.socket_path)
-            assert status["openings_per_hour"] == limit
+            assert status["openings_per_hour"] == status["provisioning_keys_left"] == limit
             assert status["rate"] == 50
             assert status["rights"] == sorted(RIGHTS)
             assert Path(status["state"]).parent.parent == car_token.store.tokens

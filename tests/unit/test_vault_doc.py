@@ -4,6 +4,7 @@ reports of the installed tokens and with the code."""
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import tomllib
@@ -19,6 +20,8 @@ from plugvault.cli import vault as command
 from plugvault.pytest_plugin.tokens import module_of
 from plugvault.tokens import pin, selection
 from plugvault.tokens.providers import PROVIDERS
+from plugvault.vault_service.callers import OPENINGS, RATE, RIGHTS
+from plugvault.vault_service.service import VaultService
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "host/docs/vault.md").read_text()
@@ -91,3 +94,14 @@ def test_every_command_way_and_fixture_is_in_it() -> None:
     fixtures = ("softhsm_token", "nss_token", "vault", "plug_and_charge")
     assert [name for name in fixtures if f"`{name}`" not in TEXT] == []
     assert [name for name in fixtures if not hasattr(pytest_plugin, name)] == []
+
+
+def test_rights_and_settings_of_a_service_are_those_of_the_code() -> None:
+    chapter = TEXT.partition("**Rights**")[2].partition("**Records of envelopes.**")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", chapter, re.MULTILINE))
+    settings = {"rate": RATE, "openings_per_hour": OPENINGS}
+    assert set(rows) == {*RIGHTS, *settings}
+    for name, default in settings.items():
+        assert rows[name].startswith(f" {default:g} | ")
+        assert inspect.signature(VaultService).parameters[name].default == default
+    assert "`openings_per_hour`" in rows["make"]

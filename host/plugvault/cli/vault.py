@@ -366,9 +366,9 @@ def service(
 ) -> None:
     """Show a running vault service's limits for its own user, and its records of envelopes.
 
-    JSON: {"client", "rights", "rate", "openings_per_hour": null for any number, "state": the
-    folder of the records, "owners": {owner: {"envelopes", "mismatches", "locked"} or {"error"}},
-    "more": owners that are not listed}.
+    JSON: {"client", "rights", "rate", "openings_per_hour" and "provisioning_keys_left": null
+    for any number, "state": the folder of the records, "owners": {owner: {"envelopes",
+    "mismatches", "locked"} or {"error"}}, "more": owners that are not listed}.
     """
     from plugvault.vault_service.service import status_of
 
@@ -384,7 +384,7 @@ def service(
     if as_json:
         typer.echo(json.dumps({**status, "owners": owners}, indent=1))
         return
-    for name in ("rights", "rate", "openings_per_hour", "state"):
+    for name in ("rights", "rate", "openings_per_hour", "provisioning_keys_left", "state"):
         value = ", ".join(status[name]) if name == "rights" else status[name]
         typer.echo(f"{name}: {'any number' if value is None else table.printable(value)}")
     rows = [{"owner": owner or "none", **record} for owner, record in owners.items()]

@@ -14,7 +14,7 @@ from evcc.vault import OWNER, VaultError
 from plugvault.token_bucket import TokenBucket
 
 RATE = 100.0  # private operations a second for each caller; twice as many at once
-OPENINGS = 12.0  # contract keys an hour for each owner of a caller; as many at once
+OPENINGS = 12.0  # keys an hour, as many at once: an owner's contract, a caller's provisioning keys
 LIMIT = 16  # bytes of the state of `take_opening`
 RIGHTS = frozenset(("make", "sign", "open", "delete"))
 _HOUR = 3600.0
@@ -32,7 +32,8 @@ class VaultCaller:
     """A caller and its limits.
 
     name: of the caller's key; b"" for the service's own user. rights: of `RIGHTS`. rate: private
-    operations a second. openings: contract keys an hour for each owner, None for any number.
+    operations a second. openings: contract keys an hour for each owner, and provisioning keys an
+    hour for all owners; None for any number.
 
     `owned`: the state that `handlers` keeps of this caller's owners, by the names it claims.
     """
@@ -48,6 +49,9 @@ class VaultCaller:
         self.rate, self.openings_per_hour = rate, openings
         self.owned: dict[bytes, Any] = {}
         self._operations = TokenBucket(rate, max(1.0, 2 * rate))
+        self._provisioning_keys = (
+            None if openings is None else TokenBucket(openings / _HOUR, max(1.0, openings))
+        )
 
     def admit(self, right: str, patience: float = 0.0) -> None:
         """Count one private operation. `patience`: seconds that the operation may wait.
@@ -61,6 +65,19 @@ class VaultCaller:
             if seconds <= patience:
                 raise OverRate(seconds)
             raise _limited("operations", self._operations.wait())
+
+    def count_provisioning_key(self) -> None:
+        """Count a new provisioning key. The limit is the caller's and not an owner's, because a
+        caller can claim any number of owners, and no client can delete these keys.
+
+        Raises: VaultError("limited").
+        """
+        if self._provisioning_keys and not self._provisioning_keys.take():
+            raise _limited("provisioning keys", self._provisioning_keys.wait())
+
+    def provisioning_keys_left(self) -> int | None:
+        """The provisioning keys that the caller may make now, None for any number."""
+        return int(self._provisioning_keys.level()) if self._provisioning_keys else None
 
     def owner(self, claimed: bytes) -> bytes:
         """The owner of keys in the token for the owner that the caller claims, 8 bytes or none.

@@ -175,6 +175,8 @@ class RequestHandler:
     ) -> list[bytes]:
         vault = owner.vault
         owner.seen.discard(PROVISIONING)
+        if not _has_provisioning_key(vault):
+            owner.caller.count_provisioning_key()
         try:
             point = vault.generate_provisioning_key()
         except VaultError as error:
@@ -263,6 +265,7 @@ class RequestHandler:
             "rights": sorted(caller.rights),
             "rate": caller.rate,
             "openings_per_hour": caller.openings_per_hour,
+            "provisioning_keys_left": caller.provisioning_keys_left(),
         }
         if caller.name:
             status |= owner.record.status()
@@ -291,6 +294,13 @@ class RequestHandler:
         except VaultError:
             return True
         return not owner.seen <= {key for key, _ in keys}
+
+
+def _has_provisioning_key(vault: Any) -> bool:
+    try:
+        return bool(vault.public(PROVISIONING))
+    except VaultError:
+        return False
 
 
 def refusal(tag: int, error: VaultError) -> bytes:

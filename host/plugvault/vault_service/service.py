@@ -49,8 +49,9 @@ class VaultService:
     (made when missing). rate: private operations a second, for each client. tcp: (host, port) of a
     second listener, port 0 for any, see `address`; keys: 32 random bytes for each client of it, by
     name. rights: of `callers.RIGHTS`, by the client's name, "" for clients of the Unix socket; all
-    of them for other names. openings_per_hour: contract keys, for each owner of a client; None for
-    any number, in tests. state: the folder for the records of envelopes; None: see `envelopes`.
+    of them for other names. openings_per_hour: contract keys, for each owner of a client, and
+    provisioning keys, for each client; None for any number, in tests. state: the folder for the
+    records of envelopes; None: see `envelopes`.
 
     `restarts`: the number of restarts of the process; `failure`: the reason for the end of
     restarts, or None.
