@@ -76,7 +76,7 @@ def _maker(
 
 
 def _show(as_json: bool, data: Any, text: str) -> None:
-    typer.echo(json.dumps(data, indent=1) if as_json else text)
+    typer.echo(json.dumps(data, indent=1) if as_json else table.printable_lines(text))
 
 
 def _rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], none: str) -> None:
@@ -138,9 +138,9 @@ def status(
         if as_json:
             typer.echo(json.dumps(answer, indent=1))
             return
-        typer.echo(f"{answer['runtime']} on {bench.board.machine}")
+        typer.echo(table.printable(f"{answer['runtime']} on {bench.board.machine}"))
         for name in (*_STATUS, "time", "clock"):
-            typer.echo(f"{name:<11} {_cell(name, answer.get(name))}")
+            typer.echo(f"{name:<11} {table.printable(_cell(name, answer.get(name)))}")
         _rows(_CONTRACT, answer["contracts"], "no contract yet")
         typer.echo(_CUSTODY)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evcc.errors import EvccError
+from plugvault.cli.table import literal, printable_lines
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.customer import view
 from plugvault.roles.oem import VehicleMaker
@@ -39,7 +40,7 @@ def customer(
         with OpcpClient(url, Credentials(client_id, secret, url)) as client:
             vehicle = view(pcid, VehicleMaker(client).contracts(pcid), None)
     except EvccError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(printable_lines(error), err=True)
         raise typer.Exit(1) from error
     if as_json:
         typer.echo(json.dumps(asdict(vehicle)))
@@ -47,7 +48,8 @@ def customer(
     table = Table("EMAID", "provider", "valid until", "at stations", box=box.SIMPLE_HEAD)
     for contract in vehicle.contracts:
         default = "● this one" if contract.default else ""
-        table.add_row(contract.emaid, contract.provider, contract.valid_to, default)
+        texts = (contract.emaid, contract.provider, contract.valid_to)
+        table.add_row(*map(literal, texts), default)
     console = Console(highlight=False)
-    console.print(f"Vehicle {vehicle.pcid}")
+    console.print(f"Vehicle {literal(vehicle.pcid)}")
     console.print(table if vehicle.contracts else "No contracts.")

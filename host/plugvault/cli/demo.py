@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from evcc.errors import EvccError
 from plugvault.cli.folders import stoppable
+from plugvault.cli.table import literal, printable_lines
 from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.demo import show
 from plugvault.demo.record import DemoError, DemoRecord
@@ -119,8 +121,8 @@ def _run(
 
 def _show_error(console: Console, data: dict[str, Any]) -> None:
     for line in data.get("log", [])[-5:]:
-        console.print(f"the car's log: {line}", style="dim", highlight=False)
-    console.print(data["error"], style="red", highlight=False)
+        console.print(f"the car's log: {literal(line)}", style="dim", highlight=False)
+    console.print(escape(printable_lines(data["error"])), style="red", highlight=False)
     console.print("If something is missing on this machine, `plugvault doctor` names it.")
 
 

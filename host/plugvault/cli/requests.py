@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from plugvault.cli import table
 from plugvault.requests.run import Outcome, RequestsError, read_values, run
 from plugvault.requests.write import ENVIRONMENT
 
@@ -42,7 +43,8 @@ def requests(
                 unexpected += not outcome.ok
                 _print(file, outcome, as_json)
     except RequestsError as error:
-        typer.secho(f"plugvault requests: {error.detail}", err=True, fg="red")
+        text = table.printable_lines(f"plugvault requests: {error.detail}")
+        typer.secho(text, err=True, fg="red")
         raise typer.Exit(2) from error
     raise typer.Exit(1 if unexpected else 0)
 
@@ -72,6 +74,8 @@ def _print(file: Path, outcome: Outcome, as_json: bool) -> None:
         typer.echo(json.dumps(document))
         return
     mark, colour = ("✓", "green") if outcome.ok else ("✗", "red")
-    typer.echo(f"  {typer.style(mark, fg=colour)} {outcome.status:3}  {request.title}")
+    title = table.printable(request.title)
+    typer.echo(f"  {typer.style(mark, fg=colour)} {outcome.status:3}  {title}")
     if not outcome.ok:
-        typer.echo(f"        expected {request.expect or 'a success'}: {outcome.text[:500]}")
+        text = table.printable_lines(outcome.text[:500])
+        typer.echo(f"        expected {request.expect or 'a success'}: {text}")

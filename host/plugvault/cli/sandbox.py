@@ -22,6 +22,7 @@ from evcc.errors import EvccError
 from evcc.vault import VaultError
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
+from plugvault.cli.table import literal
 from plugvault.cli.tokens import Config
 from plugvault.ecosystem import server
 from plugvault.ecosystem.companies import CALLERS
@@ -181,7 +182,7 @@ def sandbox(options: Options) -> None:
             plans = _plans(options, names, listeners, folder)
             report = _start(stack, options, plans, settings, console)
         except (EvccError, ProcessError, OSError, ValueError) as error:
-            console.print(f"The sandbox did not start: {_text(error)}", style="red")
+            console.print(f"The sandbox did not start: {literal(_text(error))}", style="red")
             raise typer.Exit(1) from error
         if options.as_json:
             print(json.dumps(report), flush=True)

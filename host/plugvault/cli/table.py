@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +20,7 @@ def show(titles: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
     for title in titles:  # folded and not cut, so that every value can be copied
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
+        table.add_row(*(Text(printable_lines(cell)) for cell in row))
     width = None if sys.stdout.isatty() else _WIDE
     Console(highlight=False, width=width).print(table)
 
@@ -28,3 +29,13 @@ def printable(value: object) -> str:
     """The text of a value, with control characters escaped, because another company may have
     written it."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
+
+
+def printable_lines(value: object) -> str:
+    """As `printable`, with the ends of lines as they are."""
+    return "\n".join(map(printable, str(value).split("\n")))
+
+
+def literal(value: object) -> str:
+    """The text of a value for a `Console`, without control characters and without markup."""
+    return escape(printable(value))

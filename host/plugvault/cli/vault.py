@@ -50,7 +50,7 @@ def _explained() -> Iterator[None]:
         yield
     except VaultError as error:
         text = "; ".join(filter(None, (error.detail or error.reason, _REMEDIES.get(error.reason))))
-        typer.secho(f"plugvault vault: {text}", err=True, fg="red")
+        typer.secho(table.printable_lines(f"plugvault vault: {text}"), err=True, fg="red")
         raise typer.Exit(1) from error
 
 

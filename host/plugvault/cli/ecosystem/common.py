@@ -90,7 +90,8 @@ def _opened(context: typer.Context) -> Iterator[SqlStore]:
             store.close()
     except (PoolError, ValueError) as error:
         text = error.detail if isinstance(error, PoolError) else str(error)
-        typer.secho(f"plugvault ecosystem: {text}", err=True, fg="red")
+        text = table.printable_lines(f"plugvault ecosystem: {text}")
+        typer.secho(text, err=True, fg="red")
         raise typer.Exit(1) from error
 
 
@@ -121,7 +122,8 @@ def print_members(context: typer.Context, row: Row) -> None:
 
 def print_done(context: typer.Context, text: str, **members: Any) -> None:
     """Print the result of a change."""
-    typer.echo(json.dumps({"done": text, **members}) if context.obj.as_json else text)
+    shown = table.printable_lines(text)
+    typer.echo(json.dumps({"done": text, **members}) if context.obj.as_json else shown)
 
 
 def moment(seconds: float | None) -> str | None:

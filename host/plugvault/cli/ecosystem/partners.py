@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plugvault.cli import table
 from plugvault.cli.ecosystem import common
 from plugvault.ecosystem.links import Links
 from plugvault.federation.peers import NO_BROADCAST, Link
@@ -140,7 +141,8 @@ def check(
         with links[name].open() as client:
             answer = client.call("GET", "/v1/root/rootCerts", headers=NO_BROADCAST)
     except OpcpError as error:
-        typer.secho(f"plugvault ecosystem: {name}: {error.detail}", err=True, fg="red")
+        text = table.printable_lines(f"plugvault ecosystem: {name}: {error.detail}")
+        typer.secho(text, err=True, fg="red")
         raise typer.Exit(1) from error
     count = len(answer["RootCertificateCollection"]["rootCertificates"])
     text = f"{name} answers and has {count} roots; here it is {state}"

@@ -21,6 +21,7 @@ from plugvault.cli.station import supply
 from plugvault.cli.station.options import Options
 from plugvault.cli.station.run import Run
 from plugvault.cli.station.view import JsonView, LiveView, View
+from plugvault.cli.table import literal
 from plugvault.interfaces import wait
 
 __all__ = ["station"]
@@ -64,6 +65,7 @@ def station(options: Options) -> None:
             stack.enter_context(view)
             asyncio.run(run.until_the_end())
         except (EvccError, OSError, ValueError) as error:
-            console.print(f"The station does not run: {error}", style="red", soft_wrap=True)
+            text = f"The station does not run: {literal(error)}"
+            console.print(text, style="red", soft_wrap=True)
             raise typer.Exit(1) from error
     raise typer.Exit(0 if view.all_authorized else 1)

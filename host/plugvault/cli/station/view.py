@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
+from plugvault.cli.table import literal
 from plugvault.station.events import Authorized, Charged, Charging, Message, Paused
 from plugvault.station.reports import Connected, Ended, Report, Secured, TurnedAway
 
@@ -169,7 +170,7 @@ class LiveView(View):
         if now - self._searches.get(vehicle, -_SAME_SEARCH) >= _SAME_SEARCH:
             words = ["TCP", "TLS"]
             text = f"{vehicle} asks for {words[asks_for_tls]}, is told {words[told_tls]}"
-            self._console.print(f"search  {text}")
+            self._console.print(f"search  {literal(text)}")
         self._searches[vehicle] = now
         while len(self._searches) > SHOWN:
             self._searches.popitem(last=False)
@@ -178,26 +179,28 @@ class LiveView(View):
         super().report(number, report)
         if isinstance(report, TurnedAway):
             text = f"{report.peer}: there are {report.limit} vehicles already"
-            self._console.print(f"[yellow]turned away[/]  {text}")
+            self._console.print(f"[yellow]turned away[/]  {literal(text)}")
             return
         row = self._rows.setdefault(number, _Row("", time.monotonic()))
         match report:
             case Connected():
-                row.vehicle = report.peer
+                row.vehicle = literal(report.peer)
             case Secured():
                 row.tls = _TLS[report.handshake.ocsp]
                 if report.handshake.trusted_ca_keys == "unmatched":
-                    self._console.print(f"{row.vehicle} names V2G roots, and not the station's")
+                    text = f"{row.vehicle} names V2G roots, and not the station's"
+                    self._console.print(text)
             case Message():
-                row.message = report.name
+                row.message = literal(report.name)
             case Authorized():
-                row.contract = report.emaid
+                row.contract = literal(report.emaid)
             case Charged():
                 row.energy = f"{report.energy} Wh"
             case Ended():
                 seconds = f"{time.monotonic() - row.started:.1f} s"
                 good = report.authorized and not report.reason
-                end = "authorized" if good else report.reason or "stopped before authorization"
+                reason = literal(report.reason)
+                end = "authorized" if good else reason or "stopped before authorization"
                 row.end = f"[green]{end}[/], {seconds}" if good else f"[red]{end}[/], {seconds}"
         while len(self._rows) > SHOWN:
             self._rows.popitem(last=False)

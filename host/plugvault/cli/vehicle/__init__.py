@@ -22,6 +22,7 @@ from plugvault.capture.trace import convert
 from plugvault.car import Car
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
+from plugvault.cli.table import literal
 from plugvault.cli.vehicle import garage
 from plugvault.cli.vehicle.options import Options, RuntimeName
 from plugvault.cli.vehicle.view import JsonView, TerminalView, View
@@ -68,7 +69,8 @@ def vehicle(options: Options) -> None:
         try:
             ok = _run(stack, options, view, console)
         except (EvccError, DemoError, OSError, ValueError) as error:
-            console.print(f"The vehicle does not charge: {error}", style="red", soft_wrap=True)
+            text = f"The vehicle does not charge: {literal(error)}"
+            console.print(text, style="red", soft_wrap=True)
             raise typer.Exit(1) from error
     raise typer.Exit(0 if ok else 1)
 
@@ -165,6 +167,7 @@ def _capture(trace: Path, path: Path, local: LinkLocal, console: Console) -> Non
     try:
         if trace.exists():
             ended = convert(trace, path, local.scoped.partition("%")[0])
-            console.print(f"captured in [cyan]{path}[/]; {ended or 'complete'}", soft_wrap=True)
+            text = f"captured in [cyan]{literal(path)}[/]; {ended or 'complete'}"
+            console.print(text, soft_wrap=True)
     except OSError as error:
-        console.print(f"no capture: {error}", style="red")
+        console.print(f"no capture: {literal(error)}", style="red")

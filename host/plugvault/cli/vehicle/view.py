@@ -4,8 +4,9 @@ import json
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
+
+from plugvault.cli.table import literal
 
 _BAD = ("failed", "rejected", "unable", "locked", "stranger")
 _GOOD = ("secured", "installed", "authorized", "charged")
@@ -60,27 +61,29 @@ class TerminalView:
         console = self._console
         if self._warning:
             console.print(Panel(self._warning, style="bold white on red"))
-        text = f"[bold]{facts['pcid']}[/] with {facts['runtime']} at {facts['address']}"
+        pcid, runtime, address = (literal(facts[name]) for name in ("pcid", "runtime", "address"))
+        text = f"[bold]{pcid}[/] with {runtime} at {address}"
         console.print(text, soft_wrap=True)
         if facts["contract"]:
-            console.print(f"the contract {facts['contract']} waits in the pool")
+            console.print(f"the contract {literal(facts['contract'])} waits in the pool")
 
     def observe(self, channel: str, name: str, text: str) -> None:
         if channel == "log":
             if self._verbose:
-                self._console.print(f"  {escape(text)}", style="dim", soft_wrap=True)
+                self._console.print(f"  {literal(text)}", style="dim", soft_wrap=True)
             return
         if name == "closed" or (name == "check" and not self._verbose):
             return
         colour = "red" if name in _BAD else "green" if name in _GOOD else "default"
         words = _WORDS.get(name, name)
-        self._console.print(f"[{colour}]{words:<17}[/] {escape(text)}", soft_wrap=True)
+        self._console.print(f"[{colour}]{words:<17}[/] {literal(text)}", soft_wrap=True)
 
     def over(self, facts: dict[str, Any]) -> None:
         if facts["ok"]:
-            self._console.print(f"[green]✓ authorized with {facts['authorized']}[/]")
+            self._console.print(f"[green]✓ authorized with {literal(facts['authorized'])}[/]")
             return
         why = facts["reason"] or "the session ended before authorization"
-        self._console.print(f"[red]✗ not charged: {why}[/]")
+        self._console.print(f"[red]✗ not charged: {literal(why)}[/]")
         for line in facts["log"][-3:]:
-            self._console.print(f"  the module's log: {escape(line)}", style="dim", soft_wrap=True)
+            text = f"  the module's log: {literal(line)}"
+            self._console.print(text, style="dim", soft_wrap=True)
