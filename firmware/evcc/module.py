@@ -99,7 +99,7 @@ class Module:
         self._session = None
         self._paused = None  # the session that can be resumed
         self._updates: dict = {}  # of `iso15118_2.update`
-        self._renewal_at = 0  # unix seconds: when the car last asked for a contract by itself
+        self._renewal_at = 0  # unix seconds: the last session that wanted a contract
         self._number = 0  # of the latest session
         self._missed = {CONTROL: 0, LOG: 0}  # lost messages since the last one that was sent
         time = Timekeeper(files, now, line.ticks_ms, set_clock, self._unable)
@@ -260,9 +260,13 @@ class Module:
     def _begin(self, session: Session) -> bool:
         """Start a session; False: its first frame found no room."""
         exi.forget()  # the states of an installation
-        if not self._send_frames(session.start(self._line.ticks_ms())):
+        frames = session.start(self._line.ticks_ms())
+        self._session = session  # a connection that breaks as the frames are sent ends it
+        if not self._send_frames(frames):
+            self._session = None
             return False
-        self._session = session
+        if session.wants_contract:
+            self._renewal_at = self._car.time.now()
         return True
 
     def _renews(self, emaid) -> bool:
@@ -272,10 +276,7 @@ class Module:
         near = self._settings.get("renew_days", 0) * _DAY
         if emaid is not None or contract is None or not self._car.time.source():
             return False
-        if contract.not_after - now >= near or now - self._renewal_at < _DAY:
-            return False
-        self._renewal_at = now
-        return True
+        return contract.not_after - now < near and now - self._renewal_at >= _DAY
 
     def _allows_insecure(self, request: dict) -> bool:
         name = "insecure_contract"

@@ -234,13 +234,23 @@ def test_a_contract_near_its_end_is_renewed_once_a_day() -> None:
     time = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
     contracts = SimpleNamespace(active=lambda: contract)
     car = SimpleNamespace(contracts=contracts, time=time)
-    module: Any = SimpleNamespace(_car=car, _settings={}, _renewal_at=0)
+    module: Any = SimpleNamespace(
+        _car=car,
+        _settings={},
+        _renewal_at=0,
+        _line=SimpleNamespace(ticks_ms=lambda: 0),
+        _send_frames=lambda frames: True,
+    )
+    session: Any = SimpleNamespace(start=lambda now_ms: [], wants_contract=False)
     assert not Module._renews(module, None)
     module._settings = {"renew_days": 10}
     assert not Module._renews(module, None)
     module._settings = {"renew_days": 11}
     assert not Module._renews(module, "DEPVT0000000012")  # the driver has named a contract
+    assert Module._begin(module, session)
     assert Module._renews(module, None)
+    session.wants_contract = True
+    assert Module._begin(module, session)
     assert not Module._renews(module, None)
     time.now = lambda: NOW + 86400
     assert Module._renews(module, None)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from evcc.contracts import Contract
 from evcc.link import v2gtp
 from evcc.link.line import Line
 from evcc.link.mux import SESSION, Mux
@@ -74,6 +75,59 @@ def plugged(car_token: Any, tmp_path: Path) -> Iterator[Plugged]:
             return wired, stack.enter_context(station)
 
         yield begin
+
+
+class Broken:
+    """A connection that breaks as the first frame is sent."""
+
+    def send(self, frame: bytes) -> None:
+        raise PortError("closed", "reset")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def alone(car_token: Any, tmp_path: Path) -> Iterator[NetworkedModule]:
+    """A module whose loop does not run."""
+    vault = car_token.open()
+    near, far = socket.socketpair()
+    line = Line(of_socket(far), Mux(1), clock.ticks_ms)
+    settings = {"network": {"interface": "lo"}, "renew_days": 30}
+    module = NetworkedModule(
+        line, bytes(65), vault, Files(str(tmp_path / "store")), lambda: NOW, settings
+    )
+    module.connect_by(network)
+    with near, far:
+        yield module
+    vault.close()
+
+
+def test_a_connection_that_breaks_as_the_session_begins_leaves_none(
+    alone: NetworkedModule,
+) -> None:
+    assert alone._plug({"network": True}) == {"session": 1}
+    alone._station = Broken()
+    alone._opened(True)
+    assert alone._status({})["charging"] is False
+    assert alone._plug({"network": True}) == {"session": 2}
+
+
+def test_a_contract_near_its_end_is_renewed_at_a_station_that_the_module_finds(
+    alone: NetworkedModule,
+) -> None:
+    contract = Contract("DEPVT0000000012", bytes(16), bytes(32), "", "", 0, NOW + 86400, bytes(16))
+    contract.active = True
+    alone._car.contracts._contracts.append(contract)
+    alone._plug({"network": True})
+    alone._opened(True)
+    session: Any = alone._session
+    assert session.wants_contract
+    alone._unplug({})
+    alone._plug({"network": True})
+    alone._opened(True)
+    session = alone._session
+    assert not session.wants_contract  # once a day
 
 
 def test_bytes_of_the_bench_are_not_the_stations(plugged: Plugged) -> None:
