@@ -67,6 +67,7 @@ _IDLE_MS = const(1000)
 _DAY = const(86400)
 _PATIENCE = const(60)  # the largest time_factor
 _IDENT = const(32)  # characters of a request's "id"
+_TEXT = const(300)  # characters of an error: escaped, each takes up to 12 bytes of an answer
 _PAUSE_MS = const(8)  # between two looks at the link while the vault computes
 
 
@@ -201,7 +202,7 @@ class Module:
         try:
             answer = getattr(self, action)(request) if action else {"error": "not a request"}
         except Exception as e:  # noqa: BLE001 - every request gets its answer
-            answer = {"error": text_of(e)}
+            answer = {"error": text_of(e)[:_TEXT]}
             if not isinstance(e, EvccError):
                 self._failed(CONTROL, e)
         answer["id"] = request.get("id")

@@ -229,6 +229,16 @@ def test_a_charge_and_a_resumption_are_checked_before_the_session_begins(wired: 
     assert session.time_factor == 3
 
 
+def test_an_answer_has_room_for_the_error_of_any_request(wired: Wired) -> None:
+    for character in ("\1", "\u0100", "\U00010000"):
+        size = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+        wishes = {character * (3600 // size): 1}
+        request = {"id": character * 32, "do": "plug", "charge": wishes}
+        wired.bench.endpoint.send(CONTROL, json.dumps(request, ensure_ascii=False).encode())
+        wired.bench.status()
+    assert wired.bench.log == []
+
+
 def test_a_contract_near_its_end_is_renewed_once_a_day() -> None:
     contract = SimpleNamespace(not_after=NOW + 10 * 86400)
     time = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
