@@ -192,9 +192,10 @@ def test_profile_has_the_stations_power_in_whatever_power_of_ten_it_came():
 
 
 def test_what_the_station_cannot_give_ends_before_the_power_is_on():
-    fault, unmonitored = dict(DC_STATUS), dict(DC_STATUS)
+    fault, unmonitored, unmeasured = dict(DC_STATUS), dict(DC_STATUS), dict(DC_STATUS)
     fault["EVSEIsolationStatus"] = "Fault"
     unmonitored["EVSEIsolationStatus"] = "No_IMD"
+    unmeasured["EVSEIsolationStatus"] = "Invalid"
     limits = dict(DC_CHARGE["ChargeParameterDiscovery"]["DC_EVSEChargeParameter"])
     limits["EVSEMaximumVoltageLimit"] = value("V", 200)
     pair = "ChargeParameterDiscovery"
@@ -203,6 +204,7 @@ def test_what_the_station_cannot_give_ends_before_the_power_is_on():
         but(pair, DC_CHARGE, DC_EVSEChargeParameter=limits),
         but("CableCheck", DC_CHARGE, DC_EVSEStatus=fault),
         but("CableCheck", DC_CHARGE, DC_EVSEStatus=unmonitored),
+        but("CableCheck", DC_CHARGE, DC_EVSEStatus=unmeasured),
     ):
         requests, events, _ = charge(script)
         assert requests[-1] == "SessionStopReq" and POWER not in requests

@@ -195,7 +195,7 @@ def _read_cable_check(session, body: dict, message: dict) -> str:
     if body["EVSEProcessing"] != "Finished":
         return "ongoing"
     isolation = body["DC_EVSEStatus"].get("EVSEIsolationStatus")
-    if isolation in ("Fault", "No_IMD"):
+    if isolation not in (None, "Valid", "Warning"):
         raise SessionError("charge", "isolation: " + isolation)
     return "done"
 
