@@ -255,7 +255,7 @@ class Contracts:
     def release(self, vault) -> None:
         """After a session: destroy the key that was held, if its contract was replaced."""
         key, self._held = self._held, b""
-        if key in self._journal:
+        if key and key not in [contract.key for contract in self._contracts]:
             try:
                 vault.delete(key)
             except VaultError:

@@ -282,6 +282,8 @@ def test_the_key_that_a_session_holds_is_destroyed_after_it():
     assert contracts.hold(old.emaid) is old
     new, sealed = begun(contracts, 2)
     assert contracts.commit(new, chain(2), sealed) is None
+    for n in range(3, 20):
+        begun(contracts, n)  # the journal has no room for all of them
     vault = KeyList([old.key, other.key, new.key])
     contracts.release(vault)
     assert vault.held == [other.key, new.key]
