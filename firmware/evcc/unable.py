@@ -33,10 +33,9 @@ def tell(line, error: Exception, wait_ms: int, answers: bool) -> None:
 
 def _refuse(line, data: bytes, text: str) -> None:
     try:
-        ident = json.loads(data)["id"]
+        _send(line, CONTROL, {"id": json.loads(data)["id"], "error": text})
     except (ValueError, KeyError, TypeError, RuntimeError):
-        return  # not a request
-    _send(line, CONTROL, {"id": ident, "error": text})
+        pass  # not a request, or nested too deep
 
 
 def _send(line, channel: int, message: dict) -> None:

@@ -81,6 +81,15 @@ def test_a_board_answers_every_request_with_the_reason_until_it_tries_again():
     assert len(answers) == 2
 
 
+def test_an_id_nested_to_any_depth_raises_nothing():
+    class Sink:
+        def send(self, channel, data):
+            pass
+
+    for depth in range(100, 2000, 100):
+        unable._refuse(Sink(), b'{"id": ' + b"[" * depth + b"]" * depth + b"}", TEXT)
+
+
 def test_a_board_tries_again_when_a_bench_comes_and_answers_one_that_was_there():
     time = Time()
     port = Port(time, None)
