@@ -63,7 +63,7 @@ def test_an_answer_names_one_host_and_a_port():
     raises(SdpError, "security", sdp.request, 1)
 
 
-def test_an_answer_does_not_lead_a_car_to_its_own_ports():
+def test_an_answer_does_not_lead_a_car_to_its_loopback():
     for tail in ("000000000001", "ffff7f000001", "00007f000001"):
         answer = sdp.response(bytes(10) + bytes.fromhex(tail), 50000, TLS)
         search = sdp.Search()

@@ -95,7 +95,8 @@ class Search:
         self, security: int = TLS, without_tls: bool = False, loopback: bool = False
     ) -> None:
         """As for `read_response`. loopback: the search is on the car's own computer; elsewhere an
-        answer must not lead the car to a port of its own."""
+        answer must not name a loopback address, whose services trust their callers. The car's
+        other addresses are not known here: its services on them are open to the network."""
         self.refused = None
         self._loopback = loopback
         self._security = security
