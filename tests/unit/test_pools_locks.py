@@ -197,8 +197,8 @@ def ends_root(scene: Scene, records: Records) -> None:
     rcp.delete(records, scene.root.root_id, NOW, who="Ada")
 
 
-def loses_identifier(_: Scene, records: Records) -> None:
-    providers.enter(records, ANN, "DEPVT", "Another", NOW)
+def loses_identifier(_: Scene, records: Records) -> Provider:
+    return providers.enter(records, ANN, "DEPVT", "Another", NOW)
 
 
 def registers_client(_: Scene, records: Records) -> None:
