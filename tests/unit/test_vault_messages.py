@@ -18,7 +18,7 @@ from plugvault.vault_service.handlers import RequestHandler, TokenLost
 DIGEST = bytes(range(32))
 SIGN = codec.OPERATIONS.index(("sign", 3))
 KEYS = codec.OPERATIONS.index(("keys", 1))
-CALLER = VaultCaller(rate=1e9)
+CALLER = VaultCaller(rate=1e9, openings=None)
 
 
 def answers_of(vault: Any) -> RequestHandler:
