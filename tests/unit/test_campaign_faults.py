@@ -157,6 +157,99 @@ def test_of_a_long_report_only_the_end_is_kept_and_the_crash_is_seen(tmp_path: P
     opened.close()
 
 
+def test_a_file_of_any_name_is_state_of_the_module(tmp_path: Path) -> None:
+    text = "import os, sys\nopen(os.fsencode(sys.argv[1]) + b'/\\xff', 'ab').write(b'.')\n"
+    opened = open_module(f"exec:{program(tmp_path, text)} {{store}} {{message}}", 60)
+    states = []
+    for _ in range(2):
+        opened.install(b"")
+        states.append(opened.state())
+    assert states[0] != states[1]
+    opened.close()
+
+
+WHOLE_FOLDER = "import os, shutil, sys\nfrom pathlib import Path\nstore = Path(sys.argv[1])\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "store.rmdir()",
+        "shutil.rmtree(store.parent)",
+        "store.rmdir(); store.symlink_to('/usr')",
+        "store.rmdir(); store.write_bytes(b'')",
+        "moved = store.parent.rename(sys.argv[0] + '.moved'); store.parent.symlink_to(moved)",
+    ],
+)
+def test_a_command_that_takes_its_folder_away_crashes_in_this_case_alone(
+    damage: str, made: Make, tmp_path: Path
+) -> None:
+    text = f"{SECOND}{WHOLE_FOLDER}if number == 2:\n    {damage}\nsys.exit(number == 5)\n"
+    adapter = f"exec:{program(tmp_path, text)} {{store}} {{message}}"
+    first, second = run(
+        campaign_cases.read(made("EN-00[12]")), lambda: open_module(adapter, 60)
+    ).cases
+    assert first.why == "crash: the command has removed or replaced {store}"
+    assert second.why != first.why
+    assert second.message is not None
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ("message = store.parent / 'message.exi'; message.unlink(); message.mkdir()", "Is a"),
+        ("shutil.rmtree(store.parent / 'trust'); (store.parent / 'trust').touch()", "File exists"),
+    ],
+)
+def test_damage_by_a_command_that_is_seen_later_is_its_crash(
+    damage: str, why: str, made: Make, tmp_path: Path
+) -> None:
+    text = f"{SECOND}{WHOLE_FOLDER}if number == 1:\n    {damage}\n"
+    adapter = f"exec:{program(tmp_path, text)} {{store}} {{message}}"
+    result = run(campaign_cases.read(made("KT-04[12]")), lambda: open_module(adapter, 60))
+    assert len(result.cases) == 2
+    assert why in str(to_json(result))
+
+
+def test_the_files_of_a_command_are_read_up_to_a_limit(tmp_path: Path) -> None:
+    text = (
+        f"{WHOLE_FOLDER}with (store / 'sparse').open('wb') as file:\n    file.truncate(1 << 30)\n"
+    )
+    opened = open_module(f"exec:{program(tmp_path, text)} {{store}} {{message}}", 60)
+    opened.install(b"")
+    with pytest.raises(ModuleError, match=r"crash: \{store\} has more than 256 MB"):
+        opened.state()
+    opened.close()
+
+
+def test_a_link_in_the_folder_of_a_command_is_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"1")
+    text = f"{WHOLE_FOLDER}(store / 'link').symlink_to({str(outside)!r})\n"
+    opened = open_module(f"exec:{program(tmp_path, text)} {{store}} {{message}}", 60)
+    opened.install(b"")
+    before = opened.state()
+    outside.write_bytes(b"2")
+    assert opened.state() == before
+    opened.close()
+
+
+def test_an_unexpected_exception_in_a_case_leaves_the_results_of_the_others(made: Make) -> None:
+    def answer(request: Json) -> Any:
+        if request["op"] == "install" and next(messages) == 2:
+            raise LookupError("of ours \ud800")
+        return {"v": 1, "verdict": "accepted"}
+
+    messages = iter(range(1, 1000))
+    opened = CalledModule(answer, lambda: None)
+    result = run(campaign_cases.read(made("EN-00[12]")), lambda: opened)
+    first, second = result.cases
+    assert first.verdict == "inconclusive"
+    assert first.why == "the campaign failed here: LookupError: of ours \\ud800"
+    assert second.message is not None
+    assert not result.not_tried
+
+
 # -- answers --
 
 

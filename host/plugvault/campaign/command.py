@@ -25,12 +25,21 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 from plugvault.campaign import elements
 from plugvault.campaign.cases import CampaignError
-from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Answer, Begin, Hello, ModuleError
+from plugvault.campaign.vocabulary import (
+    ACCEPTED,
+    REFUSED,
+    Answer,
+    Begin,
+    Hello,
+    ModuleError,
+    clean,
+)
 
 # word of the command: the abilities that the module has with it
 _ABILITIES = {
@@ -44,6 +53,7 @@ _REPORTS = (b"ERROR: AddressSanitizer", b"runtime error:", b"Traceback (most rec
 _MOST_SAID = 300  # characters of standard error
 _KEPT = 4096  # bytes of it, which hold those characters and each report that two reads cut
 _PART = 1 << 16
+_MOST_STATE = 256 << 20  # bytes of all files in {store}, of which one may be sparse
 
 
 class CommandModule:
@@ -58,10 +68,15 @@ class CommandModule:
             raise CampaignError("module", f"exec:{command}: {error}") from error
         if not self._has("{message}") and not self._has("{elements}"):
             raise CampaignError("module", "exec: the command has no {message} and no {elements}")
-        self._temporary = tempfile.TemporaryDirectory(prefix="plugvault-")
-        self._folder = Path(self._temporary.name)
-        self._store = self._folder / "store"
-        self._store.mkdir()
+        try:
+            self._temporary = tempfile.TemporaryDirectory(
+                prefix="plugvault-", ignore_cleanup_errors=True
+            )
+            self._folder = Path(self._temporary.name).resolve()
+            self._store = self._folder / "store"
+            self._store.mkdir()
+        except OSError as error:
+            raise CampaignError("module", f"exec: no temporary folder: {error}") from error
         self._begin: Begin | None = None
 
     def hello(self) -> Hello:
@@ -70,21 +85,23 @@ class CommandModule:
 
     def begin(self, begin: Begin) -> None:
         trust = self._folder / "trust"
-        trust.mkdir(exist_ok=True)
-        for kind, der in begin.trust:
-            (trust / f"{kind}.der").write_bytes(der)
-        if begin.reset:
-            shutil.rmtree(self._store)
-            self._store.mkdir()
+        with _folder_of_the_module():
+            trust.mkdir(exist_ok=True)
+            for kind, der in begin.trust:
+                (trust / f"{kind}.der").write_bytes(der)
+            if begin.reset:
+                shutil.rmtree(self._store)
+                self._store.mkdir()
         self._begin = begin
 
     def install(self, message: bytes) -> Answer:
-        (self._folder / "message.exi").write_bytes(message)
-        if self._has("{elements}"):
-            try:
-                elements.write(self._folder / "elements", message)
-            except elements.ElementsError as error:
-                raise ModuleError("not-given", error.detail) from error
+        with _folder_of_the_module():
+            (self._folder / "message.exi").write_bytes(message)
+            if self._has("{elements}"):
+                try:
+                    elements.write(self._folder / "elements", message)
+                except elements.ElementsError as error:
+                    raise ModuleError("not-given", error.detail) from error
         command = [self._filled(word) for word in self._words]
         try:
             status, said, has_report = _ended(command, self._seconds)
@@ -94,22 +111,39 @@ class CommandModule:
             raise CampaignError("module", f"{command[0]}: {error.strerror}") from error
         if status not in (0, 1) or has_report:
             raise ModuleError("crash", f"exit status {status}: {said or 'no output'}")
+        self._check_store()
         return Answer(REFUSED if status else ACCEPTED, reason=said)
 
     def sign(self, emaid: str, digest: bytes) -> bytes:
         raise ModuleError("unable", "a command for each message does not sign")
 
     def state(self) -> str:
-        """A digest over the files of `{store}`."""
-        state = hashlib.sha256()
-        for file in sorted(self._store.rglob("[!.]*")):
-            if file.is_file():
-                content = hashlib.sha256(file.read_bytes()).hexdigest()
-                state.update(f"{file.relative_to(self._store)} {content}\n".encode())
+        """A digest over the files of `{store}`, and over the targets of its links."""
+        self._check_store()
+        state, left = hashlib.sha256(), _MOST_STATE
+        with _folder_of_the_module():
+            for file in sorted(self._store.rglob("[!.]*")):
+                if not file.is_symlink() and not file.is_file():
+                    continue
+                left -= file.lstat().st_size
+                if left < 0:
+                    text = f"{{store}} has more than {_MOST_STATE >> 20} MB"
+                    raise ModuleError("crash", text)
+                content = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+                name = os.fsencode(file.relative_to(self._store))
+                state.update(name + b"\0" + hashlib.sha256(content).digest())
         return state.hexdigest()
 
+    def _check_store(self) -> None:
+        """Raises ModuleError("crash") for a `{store}` that is gone or a link to elsewhere."""
+        with _folder_of_the_module():
+            is_whole = self._store.is_dir() and self._store.resolve() == self._store
+        if not is_whole:
+            raise ModuleError("crash", "the command has removed or replaced {store}")
+
     def close(self) -> None:
-        self._temporary.cleanup()
+        with contextlib.suppress(RecursionError):  # folders that the module has nested too deep
+            self._temporary.cleanup()
 
     def _has(self, word: str) -> bool:
         return any(word in part for part in self._words)
@@ -129,6 +163,15 @@ class CommandModule:
         for name, value in values.items():
             word = word.replace(name, value)
         return word
+
+
+@contextlib.contextmanager
+def _folder_of_the_module() -> Iterator[None]:
+    """Raises ModuleError("crash") for an error at the files that the command can change."""
+    try:
+        yield
+    except (OSError, RecursionError) as error:
+        raise ModuleError("crash", clean(f"its folder cannot be used: {error}")) from error
 
 
 def _ended(command: list[str], seconds: float) -> tuple[int, str, bool]:

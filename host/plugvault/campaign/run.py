@@ -28,6 +28,7 @@ from plugvault.campaign.cases import Campaign, CampaignCase, CampaignError, Mess
 from plugvault.campaign.known import Known
 from plugvault.campaign.result import CaseResult, Result, deviation_of
 from plugvault.campaign.verdicts import (
+    INCONCLUSIVE,
     NOT_APPLICABLE,
     Observation,
     Outcome,
@@ -35,7 +36,7 @@ from plugvault.campaign.verdicts import (
     is_as_wanted,
     judge,
 )
-from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Begin, Hello, ModuleError
+from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Begin, Hello, ModuleError, clean
 
 _LOST = ("crash", "timeout", "answer")  # after these, the next answer may be that of this request
 
@@ -247,10 +248,22 @@ def tried(
     """Carry out one case, where the module can be tried with it. today: for `known`."""
     message, verdict, why = None, NOT_APPLICABLE, inapplicable(case, runner.hello)
     if not why:
-        seen = runner.observe(case)
-        message, (verdict, why) = seen.message, judge(case, seen)
+        message, verdict, why = _judged(runner, case)
     deviation = deviation_of(verdict, why, known, today)
     return CaseResult(case.id, verdict, why, deviation, known, case.facts, message)
+
+
+def _judged(runner: Runner, case: CampaignCase) -> tuple[Outcome | None, str, str]:
+    """(the end of the case's message, verdict, the reason in words)"""
+    try:
+        seen = runner.observe(case)
+    except CampaignError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the other cases must keep their results
+        runner.close()
+        text = clean(f"the campaign failed here: {type(error).__name__}: {error}")
+        return None, INCONCLUSIVE, text
+    return seen.message, *judge(case, seen)
 
 
 def run(
