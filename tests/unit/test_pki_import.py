@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -435,6 +436,47 @@ def test_a_file_demands_no_more_work_than_any_real_one(
     ):
         (tmp_path / "hostile.p12").write_bytes(content)
         assert ["is hashed" in problem for problem in read(tmp_path).problems] == [True]
+
+
+def in_ber(store: bytes, form: str) -> bytes:
+    """A key store, its outer SEQUENCE or that of the MAC's digest in a form that DER has not."""
+    body = store[4:]
+    assert store[1] == 0x82
+    if form == "indefinite":
+        return b"\x30\x80" + body + b"\0\0"
+    if form == "long":
+        return b"\x30\x83\0" + store[2:4] + body
+    digest = body.rindex(b"\x30\x31\x30\x0d\x06\x09")
+    size = len(store) - 4 + 1
+    mac = body.rindex(b"\x30", 0, digest)
+    assert body[mac + 1] == digest - mac - 2 + len(body) - digest
+    body = body[: mac + 1] + bytes([body[mac + 1] + 1]) + b"\x30\x81" + body[digest + 1 :]
+    return b"\x30\x82" + size.to_bytes(2, "big") + body
+
+
+@pytest.mark.parametrize("form", ["indefinite", "long", "digest"])
+def test_a_key_store_in_ber_demands_no_more_work_either(
+    form: str, tmp_path: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = in_ber(p12(pki.contract, "x"), form)
+    file = tmp_path / "store.p12"
+    file.write_bytes(store)
+    assert read(file, ["x"]).certificates
+    at = store.rindex(b"\x02\x02\x08\x00")  # the count of the MAC, 2,048
+    hostile = store[:at] + b"\x02\x02\x7f\xff" + store[at + 4 :]
+    monkeypatch.setattr(key_work, "MOST", 30_000)
+    with pytest.raises(key_work.KeyWorkError, match="hashed 32,767 times"):
+        key_work.check(hostile)
+    with pytest.raises(key_work.KeyWorkError, match="cannot be read"):
+        key_work.check(store[:-40])
+
+
+def test_a_key_with_an_old_cipher_demands_no_more_work_either() -> None:
+    algorithm = bytes.fromhex("06092a864886f70d010503300f04083132333435363738") + b"\x02\x03"
+    for count, is_refused in ((b"\x00\x08\x00", False), (b"\x7f\xff\xff", True)):
+        key = b"\x30\x1c\x30\x1a" + algorithm + count + b"\x04\x00"
+        with pytest.raises(key_work.KeyWorkError) if is_refused else contextlib.nullcontext():
+            key_work.check(key)
 
 
 def test_many_keys_in_a_file_demand_no_more_work_than_any_real_one(
