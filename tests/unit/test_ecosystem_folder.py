@@ -123,6 +123,22 @@ def has(file: Path, words: list[bytes]) -> bool:
     return any(word in content for word in words)
 
 
+def test_a_shared_folder_with_other_files_is_refused_and_stays_shared(
+    tmp_path: Path, softhsm: Path
+):
+    shared, empty = tmp_path / "shared", tmp_path / "empty"
+    for folder in (shared, empty):
+        folder.mkdir()
+        folder.chmod(0o1777)
+    (shared / "file").write_text("of another user")
+    with pytest.raises(FolderError, match="foreign"):
+        Folder(shared, softhsm)
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
+    assert [file.name for file in shared.iterdir()] == ["file"]
+    Folder(empty, softhsm)
+    assert stat.S_IMODE(empty.stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize("content", ["", "not JSON", "[]", '{"pins": "1234"}'])
 def test_a_folder_of_no_known_plugvault_is_refused_with_words_and_left(
     tmp_path: Path, content: str

@@ -61,6 +61,9 @@ WRONG: dict[str, tuple[str, ...]] = {
     "cases list --editions 3": ("--editions", HELP),
     "vault test --custody L4": ("--custody", HELP),
     "exi decode --schema din {0}/message.exi": ("din", "iso2"),
+    "sandbox --port 65535 --providers aa,bb": ("65536", "name a lower first --port", HELP),
+    "sandbox --port 0 --url http://[": ("--url", "http://...", HELP),
+    "campaign {0} --module lines:cat --timeout inf": ("--timeout", "86400", HELP),
     # files that are not there, or of another kind
     "inspect {0}/nothing": ("nothing", "No such file"),
     "inspect {0}/random.bin": ("random.bin", "unknown format"),

@@ -264,7 +264,8 @@ def authorize(
 def log(
     port: Port = None,
     seconds: Annotated[
-        float | None, typer.Option(help="End after this time. Default: at Ctrl-C.", min=0)
+        float | None,
+        typer.Option(help="End after this time. Default: at Ctrl-C.", min=0, max=_FOREVER),
     ] = None,
     link: LinkPort = None,
     data: Data = None,

@@ -87,7 +87,9 @@ class Options:
         Path | None,
         typer.Option(metavar="FILE", help="Known failures: TOML, each with an end."),
     ] = None
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = _TIMEOUT
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=86_400, help="Seconds for one answer.")
+    ] = _TIMEOUT
     test_key: Annotated[
         Path | None,
         typer.Option(

@@ -218,9 +218,12 @@ def _text(error: Exception) -> str:
 
 
 def _check_url(url: str | None) -> None:
-    parts = urlsplit(url or "http://localhost")
-    is_http = parts.scheme in ("http", "https") and bool(parts.hostname)
-    if not is_http or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url or "http://localhost")
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_url = False
+    if not is_url or parts.query or parts.fragment:
         raise typer.BadParameter("http://... or https://...", param_hint="--url")
 
 
@@ -229,6 +232,9 @@ def _listen(stack: ExitStack, options: Options, index: int) -> socket.socket:
     port = options.port + index if options.port else 0
     try:
         return stack.enter_context(server.listen(options.host, port))
+    except OverflowError as error:
+        text = f"{options.host}:{port}: the last port is 65535; name a lower first --port"
+        raise typer.BadParameter(text) from error
     except OSError as error:
         advice = "; --port 0 takes one that is free" if error.errno in _PORT_UNUSABLE else ""
         text = f"{options.host}:{port}: {error.strerror or error}{advice}"

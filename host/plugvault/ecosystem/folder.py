@@ -29,16 +29,20 @@ from plugvault.tokens import Hsm, Token, TokenStore, VaultError
 from plugvault.tokens.selection import TokenConfiguration
 
 T = TypeVar("T")
+SECRETS = "secrets.json"
 
 
 class FolderError(EvccError):
-    """A folder whose files are damaged or of no known plugvault. They are unchanged."""
+    """A folder that cannot be used. It is unchanged."""
 
-    REASONS = ("unknown",)
+    REASONS = (
+        "unknown",  # its files are damaged, or of no known plugvault
+        "foreign",  # it has other files, and other users may reach them
+    )
 
 
 class Folder:
-    """One ecosystem's folder, made when missing. Raises FolderError("unknown").
+    """One ecosystem's folder, made when missing. Raises FolderError.
 
     `module`: the PKCS#11 library. `tokens`: a folder of tokens shared with other ecosystems,
     because a process can have only one open; the tokens' labels then begin with this folder's
@@ -55,10 +59,10 @@ class Folder:
         self.directory = directory
         self._role_tokens = role_tokens
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
+        _make_private(directory)
         self._prefix = f"{directory.name}-" if tokens else ""
         self._tokens = TokenStore(tokens or directory / "tokens", module)
-        self._file = directory / "secrets.json"
+        self._file = directory / SECRETS
         self._secrets: dict[str, dict[str, object]] = {}
         if self._file.exists():
             self._secrets = _read(self._file)
@@ -145,6 +149,17 @@ class Folder:
         """Store a certificate (DER) as PEM under a name, or replace it."""
         pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
         write(self._certificates / f"{name}.pem", pem)
+
+
+def _make_private(directory: Path) -> None:
+    """Shut others out of the folder, unless it has files that are not ours. Raises
+    FolderError("foreign")."""
+    if not directory.stat().st_mode & 0o077:
+        return
+    if not (directory / SECRETS).exists() and any(directory.iterdir()):
+        detail = "it has other files, and is open to other users; name a new folder"
+        raise FolderError("foreign", f"{directory}: {detail}")
+    directory.chmod(0o700)
 
 
 def _read(file: Path) -> dict[str, dict[str, object]]:
