@@ -21,22 +21,21 @@ BOTH = TESTS / "both"
 FILES = sorted(path.stem for path in BOTH.glob("test_*.py"))
 _LINUX = "firmware/package.json leaves out of a board what it tests"
 _FOLDER = "it makes its files in a folder of the operating system"
+_NETWORK = "the emulated board has no network"
 _LARGE = "it takes more than 50 KB of heap at once"
 NOT_HERE = {
-    "test_charging": _LARGE,
     "test_config": _LINUX,
     "test_der": _LARGE,
-    "test_exi": _LARGE,
     "test_file_systems": _FOLDER,
     "test_files": _FOLDER,
     "test_ids": _LINUX,
-    "test_limits": _LARGE,
     "test_pin_file": _FOLDER,
     "test_poor_lines": _LARGE,
     "test_protocols": _LINUX,
     "test_sdp": _LINUX,
     "test_softhsm_files": _LINUX,
     "test_station": _LINUX,
+    "test_tcp": _NETWORK,
     "test_update": _LINUX,
     "test_uri": _LINUX,
     "test_utf8": _LARGE,
@@ -44,9 +43,12 @@ NOT_HERE = {
 # Minutes each, most of them for a vault in plain Python: only in a soak.
 LONG = (
     "test_chain",
+    "test_charging",
     "test_contracts",
     "test_csr",
     "test_envelopes",
+    "test_exi",
+    "test_limits",
     "test_messages",
     "test_mux",
     "test_p256",

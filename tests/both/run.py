@@ -59,8 +59,10 @@ def run(path: str) -> list:
 
 
 def main(paths: list) -> int:
-    if hasattr(gc, "threshold"):  # MicroPython: collect before the heap is full, or what stays
-        gc.threshold(1 << 18)  # is strewn all over it; boot.py does so on a board
+    # MicroPython: a collection before the heap is full keeps it from becoming fragmented. A board
+    # has its own threshold.
+    if hasattr(gc, "threshold") and gc.threshold() < 0:
+        gc.threshold(1 << 18)
     outcomes = []
     for path in paths:
         outcomes.extend(run(path))
