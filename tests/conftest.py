@@ -42,6 +42,12 @@ def shared() -> Path:
     return folder
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A name for longer bytes: with a new key or signature they differ in each process, and
+    pytest-xdist wants the same names."""
+    return "bytes" if isinstance(val, bytes) and len(val) > 16 else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse a pytest that ignores the groups of pytest-xdist: one worker at a time has the port
