@@ -15,7 +15,7 @@ import pytest
 
 from evcc.link import v2gtp
 from evcc.vault import VaultError
-from fixtures.station_tls import TlsClient, identity, responder, station_leaf
+from fixtures.station_tls import TlsClient, responder, station_leaf
 from fixtures.vehicle import Vehicle
 from fixtures.vehicle import station as station_of
 from plugvault.capture import Capture
@@ -219,7 +219,8 @@ def test_a_stapled_answer_is_sent_over_the_socket(
     leaf = station_leaf(today, cpo_key)
     client = TlsClient(ocsp=True)
     with Staple(leaf.der, leaf.chain[1], responder(today, time.time), time.time) as staple:
-        tls = StationTls([identity(today, cpo_key, staple=staple)])
+        subs, root = tuple(leaf.chain[1:]), today.v2g_root.der
+        tls = StationTls([Identity(leaf.der, subs, root, cpo_key.sign_digest, staple)])
         with (
             station(world, tls).in_thread() as address,
             socket.create_connection(address, 5) as end,
