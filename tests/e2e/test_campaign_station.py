@@ -261,14 +261,29 @@ def test_a_command_plugs_the_vehicle_in(tmp_path: Path) -> None:
 def test_a_command_that_fails_is_named_and_no_vehicle_is_waited_for(
     made: Callable[..., Campaign],
 ) -> None:
-    campaign, plug = made("RC-010"), Command(["sh", "-c", "exit 7"])
-    times = Times(arrival=3600.0, silence=20.0)
+    campaign, asked = made("RC-010"), []
+
+    def failure() -> str:
+        """The command fails after the first look at it; without further looks it has not."""
+        asked.append(None)
+        return "" if len(asked) == 1 else "plug-in ended with exit status 7"
+
+    times = Times(arrival=60.0, silence=20.0)
     lo, own = link_local("lo"), identity(campaign)
     result = run(
-        campaign, lambda: StationModule(lo, own, plug, times, False, failure=plug.failure)
+        campaign, lambda: StationModule(lo, own, lambda _: None, times, False, failure=failure)
     )
     assert verdicts(result) == {"RC-010": "inconclusive"}
-    assert "sh ended with exit status 7" in result.cases[0].why
+    assert "plug-in ended with exit status 7" in result.cases[0].why
+
+
+def test_a_command_that_has_failed_is_named_with_its_exit_status() -> None:
+    for status, words in (("7", "sh ended with exit status 7"), ("0", "")):
+        plug = Command(["sh", "-c", f"exit {status}"])
+        assert plug.failure() == ""
+        plug("EN-001")
+        plug.close()  # waits for its end
+        assert plug.failure() == words
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ Observe = Callable[[str, str, int, float], None]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the connections of a station have in common: see `server.Station`.
+    """The settings that all connections of a station share: see `server.Station`.
 
     secc: (whether the connection is secure, milliseconds of a monotonic clock) -> a new session.
     bill: called with the record of an authorization. threads: for fetches that are plain
