@@ -30,6 +30,7 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 # The areas that each area of plugvault may import, besides itself. All may use `evcc`.
 BELOW = {
     "bounded": set(),
+    "printable": set(),
     "contract": {"exi_xml", "pki"},
     "pki": set(),
     "runtimes": set(),
@@ -67,7 +68,15 @@ BELOW = {
     "roles": {"bounded", "contexts", "contract", "pki", "net", "telematics"},
     "capture": set(),
     "cases": {"pki"},
-    "campaign": {"cases", "explanation", "interfaces", "serial_port", "station", "tls"},
+    "campaign": {
+        "cases",
+        "explanation",
+        "interfaces",
+        "printable",
+        "serial_port",
+        "station",
+        "tls",
+    },
     "explanation": {"cases", "pki"},
     "inspection": {
         "capture",
@@ -76,6 +85,7 @@ BELOW = {
         "exi_json",
         "explanation",
         "pools",
+        "printable",
     },  # the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},
     "station": {

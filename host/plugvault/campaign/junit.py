@@ -7,17 +7,18 @@ from xml.etree import ElementTree as ET
 from plugvault.campaign.result import CaseResult, Result
 from plugvault.campaign.verdicts import INCONCLUSIVE, NOT_APPLICABLE
 from plugvault.cases.catalogue import GROUPS
+from plugvault.printable import printable
 
 
 def to_junit(result: Result) -> bytes:
     """The XML in UTF-8. classname: the requirement; name: id and title."""
-    suites = ET.Element("testsuites", name=_printable(f"{result.module} {result.version}".strip()))
+    suites = ET.Element("testsuites", name=printable(f"{result.module} {result.version}".strip()))
     for group, members in groupby(result.cases, lambda case: case.id.split("-")[0]):
         cases = list(members)
         suite = ET.SubElement(
             suites,
             "testsuite",
-            name=_printable(f"{group}: {GROUPS.get(group, '')}"),
+            name=printable(f"{group}: {GROUPS.get(group, '')}"),
             tests=str(len(cases)),
             failures=str(sum(_element(case) == "failure" for case in cases)),
             errors=str(sum(_element(case) == "error" for case in cases)),
@@ -46,14 +47,14 @@ def _add(suite: ET.Element, case: CaseResult) -> None:
     test = ET.SubElement(
         suite,
         "testcase",
-        classname=_printable(case.facts["requirement"]),
-        name=_printable(f"{case.id} {case.facts['title']}"),
+        classname=printable(case.facts["requirement"]),
+        name=printable(f"{case.id} {case.facts['title']}"),
         time=f"{seconds:.3f}",
     )
     if name := _element(case):
         message = case.deviation or (case.known.reason if case.known else case.why)
-        detail = ET.SubElement(test, name, message=_printable(message))
-        detail.text = _printable(f"{case.verdict}. {case.facts['because']} {case.facts['gain']}")
+        detail = ET.SubElement(test, name, message=printable(message))
+        detail.text = printable(f"{case.verdict}. {case.facts['because']} {case.facts['gain']}")
 
 
 def _add_stop(suites: ET.Element, result: Result) -> None:
@@ -62,9 +63,3 @@ def _add_stop(suites: ET.Element, result: Result) -> None:
     test = ET.SubElement(suite, "testcase", classname="campaign", name="stopped by the user")
     message = f"not tried: {len(result.not_tried)}"
     ET.SubElement(test, "error", message=message).text = ", ".join(result.not_tried)
-
-
-def _printable(text: str) -> str:
-    """The text without characters that XML forbids, because a module or another maker of cases may
-    have written it."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -7,6 +7,10 @@ HTML, and those of bidirectional writing change the order of the text around the
 from collections.abc import Iterable
 from html import escape
 
+from plugvault.printable import printable
+
+_KEPT = "\t\n\u00a0\u202f"  # spaces of all kinds and line ends
+
 
 class Html(str):
     """Text that is HTML and needs no escaping."""
@@ -16,7 +20,7 @@ class Html(str):
 
 def of(content: str) -> Html:
     """A text as HTML: escaped, unless it is `Html`."""
-    return content if isinstance(content, Html) else Html(escape(_printable(content)))
+    return content if isinstance(content, Html) else Html(escape(printable(content, _KEPT)))
 
 
 def joined(contents: Iterable[str], separator: str = "\n") -> Html:
@@ -27,7 +31,7 @@ def joined(contents: Iterable[str], separator: str = "\n") -> Html:
 def tag(name: str, *contents: str, kind: str = "", **attributes: str) -> Html:
     """An element with contents and attributes. kind: its CSS class."""
     named = {"class": kind, **attributes}
-    shown = {key: escape(_printable(value)) for key, value in named.items() if value}
+    shown = {key: escape(printable(value, _KEPT)) for key, value in named.items() if value}
     text = "".join(f' {key}="{value}"' for key, value in shown.items())
     return Html(f"<{name}{text}>{joined(contents, '')}</{name}>")
 
@@ -48,14 +52,6 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
     titles = tag("thead", tag("tr", *(tag("th", title) for title in head)))
     body = joined(tag("tr", *map(_cell, row)) for row in rows)
     return tag("div", tag("table", titles, tag("tbody", body), kind=kind), kind="wide")
-
-
-def _printable(text: str) -> str:
-    """The text; spaces of all kinds and line ends stay."""
-    return "".join(c if c.isprintable() or c in _KEPT else ascii(c)[1:-1] for c in text)
-
-
-_KEPT = "\t\n\u00a0\u202f"
 
 
 def _cell(content: str) -> Html:

@@ -84,7 +84,7 @@ class StationModule:
         plug: Callable[[str], object],
         times: Times,
         discovers: bool = True,
-        failure: Callable[[], str] = str,
+        failure: Callable[[], str] = lambda: "",
     ) -> None:
         self._plug, self._times, self._failure = plug, times, failure
         self._interface = local.interface

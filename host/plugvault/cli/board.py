@@ -21,6 +21,7 @@ from plugvault.cli import table
 from plugvault.cli.flash import AsJson, Data, FlashTerminal, LinkPort, reported
 from plugvault.cli.folders import stoppable
 from plugvault.cli.vehicle.options import Mode
+from plugvault.printable import printable, printable_lines
 
 app = typer.Typer(
     help="Use a board that `plugvault flash` has set up. PORT is the serial port of its prompt or"
@@ -76,14 +77,14 @@ def _maker(
 
 
 def _show(as_json: bool, data: Any, text: str) -> None:
-    typer.echo(json.dumps(data, indent=1) if as_json else table.printable_lines(text))
+    typer.echo(json.dumps(data, indent=1) if as_json else printable_lines(text))
 
 
 def _rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], none: str) -> None:
     if not rows:
         typer.echo(none)
         return
-    cells = ([table.printable(_cell(name, row.get(name))) for name in columns] for row in rows)
+    cells = ([printable(_cell(name, row.get(name))) for name in columns] for row in rows)
     table.show(columns, cells)
 
 
@@ -138,9 +139,9 @@ def status(
         if as_json:
             typer.echo(json.dumps(answer, indent=1))
             return
-        typer.echo(table.printable(f"{answer['runtime']} on {bench.board.machine}"))
+        typer.echo(printable(f"{answer['runtime']} on {bench.board.machine}"))
         for name in (*_STATUS, "time", "clock"):
-            typer.echo(f"{name:<11} {table.printable(_cell(name, answer.get(name)))}")
+            typer.echo(f"{name:<11} {printable(_cell(name, answer.get(name)))}")
         _rows(_CONTRACT, answer["contracts"], "no contract yet")
         typer.echo(_CUSTODY)
 
@@ -278,7 +279,7 @@ def log(
 
     def show(channel: str, text: str) -> None:
         line = json.dumps({"channel": channel, "text": text})
-        typer.echo(line if as_json else f"{channel:<6} {table.printable(text)}")
+        typer.echo(line if as_json else f"{channel:<6} {printable(text)}")
 
     with stoppable(), reported(as_json):
         board = _board(port, link, data)

@@ -28,6 +28,7 @@ from plugvault.campaign.vocabulary import ModuleError, clean
 from plugvault.cases import catalogue, files
 from plugvault.cli import case_pki, key_file, table
 from plugvault.cli.options import options_from
+from plugvault.printable import printable
 
 _DEVIATIONS, _FAILED, _STOPPED = 1, 2, 130
 _TIMEOUT = 5.0
@@ -128,7 +129,7 @@ def run_campaign(options: Options) -> None:
         _fail(error.detail or str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    print(table.printable(ended.sentence))
+    print(printable(ended.sentence))
     raise typer.Exit(_STOPPED if ended.not_tried else _DEVIATIONS if ended.deviations else 0)
 
 
@@ -182,7 +183,7 @@ def diff(
         rows = [{"case": ident, "old": before, "new": after} for ident, before, after in changes]
         print(json.dumps(rows, indent=1))
     elif changes:
-        table.show(("case", "old", "new"), [map(table.printable, change) for change in changes])
+        table.show(("case", "old", "new"), [map(printable, change) for change in changes])
     else:
         print("The same verdict in every case.")
     raise typer.Exit(_DEVIATIONS if changes else 0)
@@ -197,7 +198,7 @@ def _progress(number: int) -> Iterator[Callable[[CaseResult], None]]:
         def report(case: CaseResult) -> None:
             progress.update(task, advance=1, description=case.id)
             if case.deviation:
-                text = table.printable(f"{case.id}  {case.deviation}")
+                text = printable(f"{case.id}  {case.deviation}")
                 progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         yield report

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evcc.errors import EvccError
-from plugvault.cli.table import literal, printable_lines
+from plugvault.cli.table import literal
+from plugvault.printable import printable_lines
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.customer import view
 from plugvault.roles.oem import VehicleMaker

@@ -14,11 +14,12 @@ from rich.markup import escape
 
 from evcc.errors import EvccError
 from plugvault.cli.folders import stoppable
-from plugvault.cli.table import literal, printable_lines
+from plugvault.cli.table import literal
 from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.demo import show
 from plugvault.demo.record import DemoError, DemoRecord
 from plugvault.demo.walkthrough import Walkthrough, choose_runtime
+from plugvault.printable import printable_lines
 from plugvault.temporary import temporary_folder
 from plugvault.tokens.selection import choose
 

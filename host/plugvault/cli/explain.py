@@ -13,7 +13,7 @@ from evcc import x509
 from evcc.errors import EvccError
 from plugvault.campaign import cases
 from plugvault.campaign.explained import circumstances_of, document_of
-from plugvault.cli import key_file, table
+from plugvault.cli import key_file
 from plugvault.cli.options import options_from
 from plugvault.cli.times import seconds
 from plugvault.cli.tokens import TokenOptions, names_a_token
@@ -29,6 +29,7 @@ from plugvault.explanation import explain as steps_of
 from plugvault.explanation.deviation import first_deviation, parse_theirs
 from plugvault.pki import forms
 from plugvault.pki.layout import word_of
+from plugvault.printable import printable
 from plugvault.tokens import VaultError, agreement
 from plugvault.tokens.selection import choose
 
@@ -187,16 +188,16 @@ def _show(steps: list[Step], options: Options) -> None:
 def _print(step: Step, secrets: bool) -> None:
     sign = {True: "✓", False: "✗", None: "·"}[step.good]
     length = f"  ({len(step.value)} bytes)" if isinstance(step.value, bytes) else ""
-    print(f"{sign} {table.printable(step.name)}{length}")
-    text = step.value.hex() if isinstance(step.value, bytes) else table.printable(step.value)
+    print(f"{sign} {printable(step.name)}{length}")
+    text = step.value.hex() if isinstance(step.value, bytes) else printable(step.value)
     if step.secret and not secrets:
         text = "not shown without --secrets"
     if text:
         print(f"    {text if len(text) <= 2 * _MOST else text[: 2 * _MOST] + '…'}")
     if step.note:
-        print(f"    {table.printable(step.note)}")
+        print(f"    {printable(step.note)}")
 
 
 def _fail(text: str) -> NoReturn:
-    print(f"plugvault explain: {table.printable(text)}", file=sys.stderr)
+    print(f"plugvault explain: {printable(text)}", file=sys.stderr)
     raise typer.Exit(2)

@@ -20,9 +20,9 @@ from plugvault.board.errors import DeviceError
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Boards, default_folder
 from plugvault.board.ports import SerialPort
-from plugvault.cli import table
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
+from plugvault.printable import printable, printable_lines
 
 Port = Annotated[
     str | None,
@@ -115,7 +115,7 @@ class FlashTerminal:
 
     def step(self, name: str, text: str) -> None:
         self._console.print(f"[green]✓[/] {name:<9}", end=" ")
-        self._console.print(table.printable_lines(text), markup=False, soft_wrap=True)
+        self._console.print(printable_lines(text), markup=False, soft_wrap=True)
 
     def file(self, path: str, done: int, total: int) -> None:
         share = 100 * done // total if total else 100
@@ -132,7 +132,7 @@ class FlashTerminal:
         if not sys.stdin.isatty() or not found:
             return None
         for number, port in enumerate(found, 1):
-            text = table.printable(f"{port.device}  {port.description}")
+            text = printable(f"{port.device}  {port.description}")
             self._console.print(f"  {number}  {text}", markup=False)
         number = typer.prompt(question, type=int, err=True)
         return found[number - 1].device if 1 <= number <= len(found) else None
@@ -176,6 +176,6 @@ def reported(as_json: bool) -> Iterator[None]:
         if as_json:
             typer.echo(json.dumps({"error": {"reason": reason, "detail": detail}}))
         else:
-            text = table.printable_lines(f"{reason}: {detail}")
+            text = printable_lines(f"{reason}: {detail}")
             typer.secho(text, err=True, fg="red")
         raise typer.Exit(1) from error

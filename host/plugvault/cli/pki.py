@@ -16,6 +16,7 @@ from plugvault.ecosystem.folder import Folder, sandbox_lock
 from plugvault.pki import collection, layout
 from plugvault.pki.collection import Collection
 from plugvault.pki.layout import SLOTS, Layout, Member
+from plugvault.printable import printable
 
 app = typer.Typer(
     help="Work with a test PKI of your own.",
@@ -110,20 +111,20 @@ def _places(arranged: Layout) -> list[tuple[str, str, Member]]:
 def _show(place: Path, found: Collection, arranged: Layout) -> None:
     keys = sum(key is not None for key in found.certificates.values())
     count = len(found.certificates)
-    print(f"{table.printable(place)}: {count} certificates, {keys} with their private keys")
+    print(f"{printable(place)}: {count} certificates, {keys} with their private keys")
     rows = [
         (slot, what, member.name, "private key" if member.key else "no key", member.source)
         for slot, what, member in _places(arranged)
     ]
     table.show(("place", "meaning", "subject", "key", "file"), rows)
     for member, reason in arranged.others:
-        print(table.printable(f"not placed  {member.source}: {reason}"))
+        print(printable(f"not placed  {member.source}: {reason}"))
     for file in found.lost_keys:
-        print(table.printable(f"not placed  {file}: a private key without its certificate"))
+        print(printable(f"not placed  {file}: a private key without its certificate"))
     for problem in found.problems:
-        print(table.printable(f"not read    {problem}"))
+        print(printable(f"not read    {problem}"))
     for lacking in arranged.missing:
-        print(table.printable(f"missing     {lacking}"))
+        print(printable(f"missing     {lacking}"))
 
 
 def _show_next(data: Path | None, report: imported.Imported | None) -> None:
@@ -131,7 +132,7 @@ def _show_next(data: Path | None, report: imported.Imported | None) -> None:
         print("\nNothing is written: name the folder of an ecosystem with --data DIR.")
         return
     for name, reason in report.left.items():
-        print(table.printable(f"not used    {name}: {reason}"))
+        print(printable(f"not used    {name}: {reason}"))
     count = len(report.used) + len(report.leaves)
     roots = sum(slot.endswith("-root") for slot in (*report.used, *report.trusted))
     print(
@@ -163,5 +164,5 @@ def _document(
 
 
 def _fail(status: int, text: str) -> NoReturn:
-    print(f"plugvault pki: {table.printable(text)}", file=sys.stderr)
+    print(f"plugvault pki: {printable(text)}", file=sys.stderr)
     raise typer.Exit(status)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from plugvault.cli import table
+from plugvault.printable import printable, printable_lines
 from plugvault.requests.run import Outcome, RequestsError, read_values, run
 from plugvault.requests.write import ENVIRONMENT
 
@@ -43,7 +43,7 @@ def requests(
                 unexpected += not outcome.ok
                 _print(file, outcome, as_json)
     except RequestsError as error:
-        text = table.printable_lines(f"plugvault requests: {error.detail}")
+        text = printable_lines(f"plugvault requests: {error.detail}")
         typer.secho(text, err=True, fg="red")
         raise typer.Exit(2) from error
     raise typer.Exit(1 if unexpected else 0)
@@ -74,8 +74,8 @@ def _print(file: Path, outcome: Outcome, as_json: bool) -> None:
         typer.echo(json.dumps(document))
         return
     mark, colour = ("✓", "green") if outcome.ok else ("✗", "red")
-    title = table.printable(request.title)
+    title = printable(request.title)
     typer.echo(f"  {typer.style(mark, fg=colour)} {outcome.status:3}  {title}")
     if not outcome.ok:
-        text = table.printable_lines(outcome.text[:500])
+        text = printable_lines(outcome.text[:500])
         typer.echo(f"        expected {request.expect or 'a success'}: {text}")

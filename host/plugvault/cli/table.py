@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from plugvault.printable import printable, printable_lines
+
 _WIDE = 250  # columns without a terminal
 
 
@@ -23,17 +25,6 @@ def show(titles: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_row(*(Text(printable_lines(cell)) for cell in row))
     width = None if sys.stdout.isatty() else _WIDE
     Console(highlight=False, width=width).print(table)
-
-
-def printable(value: object) -> str:
-    """The text of a value, with control characters escaped, because another company may have
-    written it."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
-
-
-def printable_lines(value: object) -> str:
-    """As `printable`, with the ends of lines as they are."""
-    return "\n".join(map(printable, str(value).split("\n")))
 
 
 def literal(value: object) -> str:

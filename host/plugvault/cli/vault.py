@@ -23,6 +23,7 @@ from evcc.vault.custody import at_least
 from evcc.vault.levels import LEVELS
 from plugvault.cli import table
 from plugvault.cli.tokens import Conf, Module, Options, TokenOptions, names_a_token
+from plugvault.printable import printable, printable_lines
 from plugvault.temporary import temporary_folder
 from plugvault.tokens import adoption, modules, pin, probes, subprocess_probe
 from plugvault.tokens.location import TokenLocation
@@ -50,7 +51,7 @@ def _explained() -> Iterator[None]:
         yield
     except VaultError as error:
         text = "; ".join(filter(None, (error.detail or error.reason, _REMEDIES.get(error.reason))))
-        typer.secho(table.printable_lines(f"plugvault vault: {text}"), err=True, fg="red")
+        typer.secho(printable_lines(f"plugvault vault: {text}"), err=True, fg="red")
         raise typer.Exit(1) from error
 
 
@@ -386,7 +387,7 @@ def service(
         return
     for name in ("rights", "rate", "openings_per_hour", "provisioning_keys_left", "state"):
         value = ", ".join(status[name]) if name == "rights" else status[name]
-        typer.echo(f"{name}: {'any number' if value is None else table.printable(value)}")
+        typer.echo(f"{name}: {'any number' if value is None else printable(value)}")
     rows = [{"owner": owner or "none", **record} for owner, record in owners.items()]
     _rows(False, rows, rows, ("owner", "envelopes", "mismatches", "locked", "error"))
 
@@ -441,5 +442,5 @@ def _rows(
     if not rows:
         typer.echo(none)
         return
-    cells = ([table.printable(row.get(name, "")) or "-" for name in columns] for row in rows)
+    cells = ([printable(row.get(name, "")) or "-" for name in columns] for row in rows)
     table.show(columns, cells)

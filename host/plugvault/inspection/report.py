@@ -77,9 +77,3 @@ class Report:
 def listed(items: Iterable[str]) -> str:
     """Texts, separated by commas."""
     return ", ".join(items)
-
-
-def printable(text: str) -> str:
-    """The text with control characters escaped, because a text of a file must not control the
-    terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)

@@ -6,9 +6,9 @@ It uses the reader's light or dark setting. All texts of the capture are escaped
 from typing import Any
 from xml.sax.saxutils import escape
 
-from plugvault.inspection.report import printable
 from plugvault.inspection.session_rules import is_refusal
 from plugvault.inspection.story import folded, search_line, session_line, tls_lines
+from plugvault.printable import printable
 
 Json = dict[str, Any]
 

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report, printable
+from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report
 from plugvault.inspection.story import tell
+from plugvault.printable import printable
 
 _LONG = 64  # characters of one value on the screen
 _MARKS = {OK: ("✓", "green"), FAILED: ("✗", "bold red"), NOT_CHECKED: ("–", "yellow")}

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from plugvault.inspection.report import printable
 from plugvault.inspection.session_rules import is_refusal
+from plugvault.printable import printable
 
 Json = dict[str, Any]
 

@@ -15,6 +15,7 @@ from plugvault.cli import table
 from plugvault.pools.caller import ADMIN, ANY, OEM, OPERATORS, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.repositories import Records
+from plugvault.printable import printable, printable_lines
 from plugvault.store import SqlStore
 
 Row = Mapping[str, Any]
@@ -90,7 +91,7 @@ def _opened(context: typer.Context) -> Iterator[SqlStore]:
             store.close()
     except (PoolError, ValueError) as error:
         text = error.detail if isinstance(error, PoolError) else str(error)
-        text = table.printable_lines(f"plugvault ecosystem: {text}")
+        text = printable_lines(f"plugvault ecosystem: {text}")
         typer.secho(text, err=True, fg="red")
         raise typer.Exit(1) from error
 
@@ -122,7 +123,7 @@ def print_members(context: typer.Context, row: Row) -> None:
 
 def print_done(context: typer.Context, text: str, **members: Any) -> None:
     """Print the result of a change."""
-    shown = table.printable_lines(text)
+    shown = printable_lines(text)
     typer.echo(json.dumps({"done": text, **members}) if context.obj.as_json else shown)
 
 
@@ -142,4 +143,4 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return "\n".join(map(_text, value)) or "-"
-    return table.printable(value)
+    return printable(value)

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from evcc.link import v2gtp
-from plugvault.cli import table, times
+from plugvault.cli import times
 from plugvault.cli.ecosystem import common
 from plugvault.pools import explanation
 from plugvault.pools.explanation import Explanation
+from plugvault.printable import printable
 
 LIMIT = 65_536  # bytes of a file: as much as CCP takes
 _FRAME = v2gtp.encode(b"")[:4]
@@ -55,10 +56,10 @@ def _show(context: typer.Context, result: Explanation) -> None:
     typer.echo("")
     if result.emaid:
         tolerated = f", tolerated: {', '.join(result.tolerances)}" if result.tolerances else ""
-        typer.echo(table.printable(f"{result.pcid} gets {result.emaid}{tolerated}"))
+        typer.echo(printable(f"{result.pcid} gets {result.emaid}{tolerated}"))
     else:
         text = f"{result.pcid or 'The vehicle'} gets nothing: {result.cause}"
-        typer.echo(table.printable(text))
+        typer.echo(printable(text))
         typer.echo(f"{result.meaning} {result.remedy}")
 
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.cli import table
 from plugvault.cli.ecosystem import common
 from plugvault.ecosystem.links import Links
 from plugvault.federation.peers import NO_BROADCAST, Link
 from plugvault.pools import audit, clients, peers, providers
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.records import Client
+from plugvault.printable import printable_lines
 from plugvault.roles.client import OpcpError
 
 app = common.new_group("List and change clients, other ecosystems and provider identifiers.")
@@ -141,7 +141,7 @@ def check(
         with links[name].open() as client:
             answer = client.call("GET", "/v1/root/rootCerts", headers=NO_BROADCAST)
     except OpcpError as error:
-        text = table.printable_lines(f"plugvault ecosystem: {name}: {error.detail}")
+        text = printable_lines(f"plugvault ecosystem: {name}: {error.detail}")
         typer.secho(text, err=True, fg="red")
         raise typer.Exit(1) from error
     count = len(answer["RootCertificateCollection"]["rootCertificates"])
