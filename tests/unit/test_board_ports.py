@@ -6,17 +6,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from serial.tools import list_ports
 
 from plugvault.board import ports
 from plugvault.board.errors import DeviceError
-from plugvault.board.ports import BRIDGE, OTHER, PROMPT, SerialPort
+from plugvault.board.ports import BRIDGE, DOWNLOAD, OTHER, PROMPT, SerialPort
 
 PICO = SerialPort("/dev/ttyACM0", PROMPT, "MicroPython on RP2040 or RP2350", "E661", 0x2E8A)
 SECOND = SerialPort("/dev/ttyACM1", PROMPT, "MicroPython on RP2040 or RP2350", "E662", 0x2E8A)
 ADAPTER = SerialPort("/dev/ttyUSB0", BRIDGE, "CP210x bridge", "0001", 0x10C4)
 OTHER_ADAPTER = SerialPort("/dev/ttyUSB1", BRIDGE, "FTDI bridge", "0002", 0x0403)
+FEATHER = SerialPort("/dev/ttyACM2", OTHER, "Adafruit Feather 239A:80F2", "DF61", 0x239A)
+WAITING = SerialPort("/dev/ttyACM3", DOWNLOAD, "ESP32-S2 in download mode", "0", 0x303A)
 PHONE = SerialPort("/dev/ttyACM7", OTHER, "a modem", "", 0x1234)
 
 
@@ -24,22 +28,89 @@ def test_only_board_is_chosen_beside_adapters_and_other_devices() -> None:
     assert ports.choose_prompt(None, [ADAPTER, PHONE, PICO]) == PICO
 
 
-def test_only_bridge_is_chosen_where_no_port_says_micropython() -> None:
-    assert ports.choose_prompt(None, [PHONE, ADAPTER]) == ADAPTER
+def test_only_bridge_is_chosen_where_every_port_is_known() -> None:
+    assert ports.choose_prompt(None, [ADAPTER]) == ADAPTER
 
 
-@pytest.mark.parametrize("found", [[PICO, SECOND], [ADAPTER, OTHER_ADAPTER]])
-def test_two_boards_are_a_choice_of_the_user(found: list[SerialPort]) -> None:
-    with pytest.raises(DeviceError, match="port: several") as caught:
+@pytest.mark.parametrize(
+    "found",
+    [
+        [PICO, SECOND],
+        [PICO, SECOND, ADAPTER],
+        [ADAPTER, OTHER_ADAPTER],
+        [FEATHER, ADAPTER],
+        [FEATHER],
+        [FEATHER, PHONE, ADAPTER],
+        [WAITING, ADAPTER],
+    ],
+)
+def test_board_that_cannot_be_told_is_a_choice_of_the_user_from_all_ports(
+    found: list[SerialPort],
+) -> None:
+    with pytest.raises(DeviceError, match=r"^port: ") as caught:
         ports.choose_prompt(None, found)
-    assert all(port.device in caught.value.detail for port in found)
-    assert ports.choose_prompt(found[1].device, found) == found[1]
+    for port in found:
+        assert f"{port.device} ({port.description})" in caught.value.detail
+        assert ports.choose_prompt(port.device, found) == port
 
 
-@pytest.mark.parametrize("found", [[], [PHONE]])
-def test_no_board_is_an_error_that_says_what_to_do(found: list[SerialPort]) -> None:
+def test_no_board_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(DeviceError, match="data cable"):
-        ports.choose_prompt(None, found)
+        ports.choose_prompt(None, [])
+
+
+def test_esp_in_download_mode_is_told_with_what_starts_it() -> None:
+    with pytest.raises(DeviceError, match="press RESET"):
+        ports.choose_prompt(None, [WAITING])
+
+
+def usb(device: str, vid: int | None, pid: int | None, *texts: str | None) -> Listed:
+    """A port as pyserial lists it."""
+    manufacturer, product, number = texts
+    return Listed(
+        device=device,
+        vid=vid,
+        pid=pid,
+        manufacturer=manufacturer,
+        product=product,
+        serial_number=number,
+    )
+
+
+class Listed(SimpleNamespace):
+    """pyserial's ports have an order."""
+
+    def __lt__(self, other: SimpleNamespace) -> bool:
+        return bool(self.device < other.device)
+
+
+def test_usb_numbers_tell_boards_and_bridges_and_everything_else_is_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed = [
+        usb("/dev/ttyS0", None, None, None, None, None),
+        usb("/dev/ttyACM0", 0x2E8A, 0x0005, "MicroPython", "Board in FS mode", "E661"),
+        usb("/dev/ttyACM1", 0x2E8A, 0x000C, "Raspberry Pi", "Debug Probe", "E662"),
+        usb("/dev/ttyACM2", 0x239A, 0x80F2, "Adafruit", "Feather RP2040", "DF61"),
+        usb("/dev/ttyACM3", 0x1B4F, 0x0026, None, None, None),
+        usb("/dev/ttyACM4", 0x303A, 0x0002, None, "ESP32-S2", "0"),
+        usb("/dev/ttyACM5", 0x303A, 0x1001, "Espressif", "USB JTAG", "F4:12:FA:00:00:01"),
+        usb("/dev/ttyACM6", 0x0483, 0x374B, "STMicroelectronics", "STM32 STLink", "0671"),
+        usb("/dev/ttyACM7", 0x0483, 0x5740, "STMicroelectronics", "Virtual COM Port", "3571"),
+        usb("/dev/ttyUSB0", 0x10C4, 0xEA60, "Silicon Labs", "CP2102", "0001"),
+    ]
+    monkeypatch.setattr(list_ports, "comports", lambda: listed)
+    assert [(port.device[8:], port.kind, port.description) for port in ports.find()] == [
+        ("ACM0", PROMPT, "MicroPython on RP2040 or RP2350"),
+        ("ACM1", BRIDGE, "Raspberry Pi Debug Probe"),
+        ("ACM2", OTHER, "Adafruit Feather RP2040 239A:80F2"),
+        ("ACM3", OTHER, "USB device 1B4F:0026"),
+        ("ACM4", DOWNLOAD, "ESP32-S2 in download mode"),
+        ("ACM5", PROMPT, "ESP32-S3, -C3 or -C6, USB serial/JTAG"),
+        ("ACM6", BRIDGE, "ST-Link"),
+        ("ACM7", OTHER, "own USB of an STM32"),
+        ("USB0", BRIDGE, "CP210x bridge"),
+    ]
 
 
 def test_port_that_is_not_there_is_refused_with_the_list_of_ports() -> None:

@@ -1,8 +1,9 @@
 """The serial ports of this computer, and which of them lead to a board.
 
-A USB port says its maker and product (VID:PID). MicroPython's own USB has known numbers; a bridge
+A USB port says its maker and product (VID:PID). MicroPython's own USB has known numbers. A bridge
 chip (CP210x, CH340, FTDI) says nothing of the board behind it, so it can be a board's prompt or
-the adapter on a board's link.
+the adapter on a board's link. Any other device may be a board with its maker's own numbers, so no
+bridge beside it is taken for the board.
 """
 
 import os
@@ -11,25 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
 
 from plugvault.board.errors import DeviceError
 
-PROMPT, BRIDGE, OTHER = "prompt", "bridge", "other"
-_PROMPTS = {  # USB vendor and product of MicroPython's own serial port
-    (0x2E8A, 0x0005): "MicroPython on RP2040 or RP2350",
-    (0xF055, 0x9800): "MicroPython on STM32",
-    (0xF055, 0x9801): "MicroPython on STM32",
-    (0xF055, 0x9802): "MicroPython on STM32",
-    (0x303A, 0x4001): "MicroPython on ESP32-S2 or -S3, own USB",
-    (0x303A, 0x1001): "ESP32-S3 or -C3, USB serial/JTAG",
-}
-_BRIDGES = {
-    0x10C4: "CP210x bridge",
-    0x1A86: "CH340 or CH910x bridge",
-    0x0403: "FTDI bridge",
-    0x067B: "PL2303 bridge",
-    0x0483: "ST-Link",
-    0x0D28: "DAPLink",
+PROMPT, BRIDGE, DOWNLOAD, OTHER = "prompt", "bridge", "download", "other"
+# By USB vendor and product, None for every product of a vendor.
+_DEVICES: dict[tuple[int, int | None], tuple[str, str]] = {
+    (0x2E8A, 0x0005): (PROMPT, "MicroPython on RP2040 or RP2350"),
+    (0xF055, 0x9800): (PROMPT, "MicroPython on STM32"),
+    (0xF055, 0x9801): (PROMPT, "MicroPython on STM32"),
+    (0xF055, 0x9802): (PROMPT, "MicroPython on STM32"),
+    (0x303A, 0x4001): (PROMPT, "MicroPython on ESP32-S2 or -S3, own USB"),
+    (0x303A, 0x1001): (PROMPT, "ESP32-S3, -C3 or -C6, USB serial/JTAG"),
+    (0x303A, 0x0002): (DOWNLOAD, "ESP32-S2 in download mode"),
+    (0x303A, 0x0009): (DOWNLOAD, "ESP32-S3 in download mode"),
+    (0x2E8A, 0x0004): (BRIDGE, "Picoprobe"),
+    (0x2E8A, 0x000C): (BRIDGE, "Raspberry Pi Debug Probe"),
+    (0x10C4, None): (BRIDGE, "CP210x bridge"),
+    (0x1A86, None): (BRIDGE, "CH340 or CH910x bridge"),
+    (0x0403, None): (BRIDGE, "FTDI bridge"),
+    (0x067B, None): (BRIDGE, "PL2303 bridge"),
+    (0x0483, 0x5740): (OTHER, "own USB of an STM32"),
+    (0x0483, None): (BRIDGE, "ST-Link"),
+    (0x0D28, None): (BRIDGE, "DAPLink"),
 }
 # Own USB of an Espressif chip: it disappears in a soft reset.
 ESPRESSIF_USB = 0x303A
@@ -38,8 +44,8 @@ _HOLDERS = 4  # processes that a message names
 
 @dataclass(frozen=True)
 class SerialPort:
-    """A serial port. `kind`: PROMPT, BRIDGE or OTHER; `serial_number`: of the USB device, or "";
-    `vid`: USB vendor."""
+    """A serial port. `kind`: PROMPT, BRIDGE, DOWNLOAD (an ESP without a program) or OTHER;
+    `serial_number`: of the USB device, or ""; `vid`: USB vendor."""
 
     device: str
     kind: str
@@ -54,12 +60,16 @@ def find() -> list[SerialPort]:
     for port in sorted(list_ports.comports()):
         if port.vid is None:
             continue  # a UART of the mainboard
-        name = _PROMPTS.get((port.vid, port.pid))
-        bridge = _BRIDGES.get(port.vid)
-        kind = PROMPT if name else BRIDGE if bridge else OTHER
-        text = name or bridge or port.description or ""
+        known = _DEVICES.get((port.vid, port.pid)) or _DEVICES.get((port.vid, None))
+        kind, text = known or (OTHER, _described(port))
         ports.append(SerialPort(port.device, kind, text, port.serial_number or "", port.vid))
     return ports
+
+
+def _described(port: ListPortInfo) -> str:
+    """The texts and numbers of a USB device that is not in `_DEVICES`."""
+    texts = " ".join(text for text in (port.manufacturer, port.product) if text)
+    return f"{texts or 'USB device'} {port.vid:04X}:{port.pid:04X}"
 
 
 def choose_prompt(wanted: str | None, ports: Sequence[SerialPort]) -> SerialPort:
@@ -70,16 +80,24 @@ def choose_prompt(wanted: str | None, ports: Sequence[SerialPort]) -> SerialPort
     if wanted:
         return named(wanted, ports)
     prompts = [port for port in ports if port.kind == PROMPT]
-    candidates = prompts or [port for port in ports if port.kind == BRIDGE]
-    if len(candidates) == 1:
-        return candidates[0]
-    if not candidates:
-        raise DeviceError(
-            "port",
+    others = [port for port in ports if port.kind in (DOWNLOAD, OTHER)]
+    candidates = prompts or others or [port for port in ports if port.kind == BRIDGE]
+    if len(candidates) > 1:
+        reason = "several ports can be the board's"
+    elif not candidates:
+        reason = (
             "no board on USB. Is the cable a data cable? A Pico without MicroPython is a drive:"
-            " --firmware FILE.uf2 writes it. Another port: name it as PORT",
+            " --firmware FILE.uf2 writes it"
         )
-    raise DeviceError("port", f"several boards: name one as PORT. {_listed(candidates)}")
+    elif candidates[0].kind == DOWNLOAD:
+        reason = (
+            "an ESP waits for a program: press RESET, or --firmware FILE.bin writes MicroPython"
+        )
+    elif candidates[0].kind == OTHER:
+        reason = "no port has the USB numbers of MicroPython, and one may still be a board's"
+    else:
+        return candidates[0]
+    raise DeviceError("port", f"{reason}. Name the board's port as PORT. {_listed(ports)}")
 
 
 def choose_link(wanted: str | None, ports: Sequence[SerialPort], prompt: str) -> str | None:
