@@ -2,8 +2,9 @@
 
     python tools/pyright_ports.py [PORT…]
 
-Linux has every file of the firmware but the board's own port; a board has the files that
-`firmware/package.json` lists. `tools/setup/stubs` fetches the stubs. Exits 1 after an error.
+Linux has every file of the firmware but the board's own port; a board has its own three files and
+those that `firmware/package.json` lists. `tools/setup/stubs` fetches the stubs. Exits 1 after an
+error.
 """
 
 import argparse
@@ -25,7 +26,7 @@ def files(port: str) -> list[str]:
         every = sorted(str(file.relative_to(FIRMWARE)) for file in FIRMWARE.rglob("*.py"))
         return [name for name in every if name not in BOARDS_ONLY]
     urls = json.loads((FIRMWARE / "package.json").read_text())["urls"]
-    return ["boot.py", "main.py", *(source for _, source in urls)]
+    return ["boot.py", "main.py", "switch.py", *(source for _, source in urls)]
 
 
 def project(port: str, folder: Path) -> dict[str, object]:
