@@ -45,9 +45,10 @@ dist: ready ## the files of a release, of the last commit, in dist/
 bench: ready-for-tests ## speed, size and memory, beside their budgets
 	@$(PYTHON) tools/benchmarks/run.py $(ARGS)
 
-size: ready ## bytecode and heap of the module on a board, beside their budgets
+size: ready ## bytecode and heap of the module on a board, beside the six budgets
 	@$(PYTHON) tools/sizes.py
 	@$(PYTHON) tools/benchmarks/run.py memory
+	@$(PYTHON) tools/sizes.py --long
 
 lint: ruff mypy pyright ## style and types, as CI checks them
 

