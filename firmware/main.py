@@ -26,8 +26,9 @@ The configuration is JSON:
     "network": {"interface": ...}    the module finds a station by itself (Linux only): see
              evcc/network/settings.py
 
-An unknown key, or a value of another type, is an error. A PIN file and a key file hold one line
-and have mode 0600.
+An unknown key, or a value of another type, is an error. A relative path begins in the current
+folder: on a board the one with this file. A PIN file and a key file hold one line and have mode
+0600.
 
 A module that cannot start reports the reason over the link. A board then tries again, after
 `_RETRY_MS`, until its owner holds it back: see `boot.py`.

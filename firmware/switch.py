@@ -16,8 +16,9 @@ PLAN = "flash.plan"
 NEW = ".new"
 
 
-def finish(root: str = "/") -> bool:
-    """Carry out the plan in `root`, which ends in "/". False if there is none. Raises: OSError."""
+def finish(root: str = "") -> bool:
+    """Carry out the plan in `root`, which ends in "/"; "": the current folder, which is that of
+    `boot.py` ("/", or /flash of an STM32). False if there is none. Raises: OSError."""
     try:
         with open(root + PLAN) as file:
             lines = file.read().split("\n")

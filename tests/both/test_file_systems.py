@@ -109,6 +109,23 @@ def test_fat_has_slots_and_littlefs_has_not_whatever_else_lies_there():
             assert mounted(kind, disk, look) is files.Files
 
 
+def test_a_relative_folder_is_in_the_current_one_and_has_the_same_files():
+    for name, kind in _kinds():
+        disk = _formatted(kind, ("index", OLD))
+
+        def look(folder):
+            before = os.getcwd()
+            os.chdir(folder)
+            try:
+                store = files.open_folder("store")
+                return type(store), store.read("index")
+            finally:
+                os.chdir(before)
+
+        expected = SlotFiles if name == "VfsFat" else files.Files
+        assert mounted(kind, disk, look) == (expected, OLD)
+
+
 def test_removed_contracts_leave_the_index_with_its_owner_and_no_chain_and_no_key():
     for _, kind in _kinds():
         vault = KeyList([bytes([1]) * 16, bytes([2]) * 16])

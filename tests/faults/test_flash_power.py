@@ -37,22 +37,22 @@ def flash(board: UnixBoard, cut_at: int = 0, torn: str = "half") -> int:
 
 @pytest.mark.parametrize("torn", ["before", "half", "after"])
 def test_power_cut_leaves_the_old_files_or_the_new(
-    unix_board: UnixBoard, torn: str, some: Callable[[Sequence[int], int], list[Any]]
+    any_board: UnixBoard, torn: str, some: Callable[[Sequence[int], int], list[Any]]
 ) -> None:
-    with unix_board.repl() as repl:
+    with any_board.repl() as repl:
         copying.copy(repl, copying.compare(repl, OLD))
-    before = unix_board.flash.read_bytes()
-    count = flash(unix_board)
+    before = any_board.flash.read_bytes()
+    count = flash(any_board)
     outcomes = set()
     for at in some(range(1, count + 1), 10):
-        unix_board.flash.write_bytes(before)
+        any_board.flash.write_bytes(before)
         with pytest.raises(DeviceError, match="gone"):
-            flash(unix_board, at, torn)
-        unix_board.boot()
-        files = unix_board.files()
+            flash(any_board, at, torn)
+        any_board.boot()
+        files = any_board.files()
         board = {path: data for path, data in files.items() if not path.endswith(copying.NEW)}
         assert board in (OLD, NEW), at
         outcomes.add(board == NEW)
-        flash(unix_board)
-        assert unix_board.files() == NEW, at
+        flash(any_board)
+        assert any_board.files() == NEW, at
     assert outcomes == {False, True}

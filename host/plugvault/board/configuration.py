@@ -14,7 +14,7 @@ from evcc.ports import pins
 from plugvault.board.errors import DeviceError
 from plugvault.board.facts import Facts
 
-FILE, KEY_FILE, STORE = "config.json", "vault-key", "/store"
+FILE, KEY_FILE, STORE = "config.json", "vault-key", "store"  # in the root of the board's files
 BAUD = 115200
 
 
@@ -45,15 +45,16 @@ def default_link(facts: Facts) -> BoardUart | None:
     return None if link is None else BoardUart(*link)
 
 
-def make(link: BoardUart, name: str, maker: bytes, store: str = STORE) -> bytes:
-    """The bytes of config.json. name: of the board at its vault service; maker: 65 bytes.
+def make(link: BoardUart, name: str, maker: bytes, root: str = "/", store: str = STORE) -> bytes:
+    """The bytes of config.json. name: of the board at its vault service; maker: 65 bytes; root:
+    of the board's files, see `Repl.root`; store: a folder in it.
 
     Raises: DeviceError("config").
     """
     settings = {
         "link": link.as_config(),
-        "vault": {"kind": "link", "name": name, "key_file": f"/{KEY_FILE}"},
-        "store": store,
+        "vault": {"kind": "link", "name": name, "key_file": root + KEY_FILE},
+        "store": root + store,
         "maker": maker.hex(),
     }
     return checked(json.dumps(settings, indent=1).encode())

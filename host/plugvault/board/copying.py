@@ -3,7 +3,8 @@
 The board computes a SHA-256 of each of its files. A new file is stored beside the old one, as
 PATH.new, where an interrupted copy is continued; each is checked by its hash again; then a plan
 makes them the board's files (`firmware/switch.py`). Without the plan the board has the old module,
-with it the new one, at whatever point the power or the connection fails.
+with it the new one, at whatever point the power or the connection fails. Paths are in the root of
+the board's files (`Repl.root`).
 """
 
 import ast
@@ -23,19 +24,20 @@ _SPARE = 8  # blocks: the plan and the folders
 # {path: SHA-256} of every file in these places, a line each; then the end.
 _HASHES = """
 import os, hashlib
+root = %r
 def walk(path):
     try:
-        mode = os.stat("/" + path)[0]
+        mode = os.stat(root + path)[0]
     except OSError:
         return
     if mode & 0x4000:
-        for name in os.listdir("/" + path):
+        for name in os.listdir(root + path):
             walk(path + "/" + name)
         return
     h = hashlib.sha256()
     b = bytearray(512)
     v = memoryview(b)
-    with open("/" + path, "rb") as f:
+    with open(root + path, "rb") as f:
         while True:
             n = f.readinto(b)
             if not n:
@@ -57,7 +59,7 @@ _FOLDERS = """
 import os
 for path in %r:
     try:
-        os.mkdir("/" + path)
+        os.mkdir(path)
     except OSError as e:
         if e.errno != 17:
             raise
@@ -66,16 +68,17 @@ _REMOVE = """
 import os
 for path in %r:
     try:
-        os.remove("/" + path)
+        os.remove(path)
     except OSError as e:
         if e.errno != 2:
             raise
 """
 _COMMIT = """
 import os
-with open("/%s.new", "w") as f:
+path = %r
+with open(path + ".new", "w") as f:
     f.write(%r)
-os.rename("/%s.new", "/%s")
+os.rename(path + ".new", path)
 """
 
 
@@ -155,33 +158,38 @@ def copy(
     has its old files, or after a failure in the last step completes the switch in boot.py.
     """
     if changes.stray:
-        repl.run(_REMOVE % (list(changes.stray),))
+        remove(repl, changes.stray)
     if not changes:
         return
-    repl.run(_FOLDERS % (_folders(changes.changed),))
+    repl.run(_FOLDERS % ([repl.root + path for path in _folders(changes.changed)],))
     for path, data in changes.changed.items():
         if path not in changes.staged:
-            repl.write(f"/{path}{NEW}", data)
+            repl.write(f"{repl.root}{path}{NEW}", data)
             on_file(path, len(data))
     _check(_hashes(repl, [path + NEW for path in changes.changed]), changes.changed, NEW)
     plan = "\n".join(
         [*(f"+{path}" for path in _ordered(changes.changed)), *(f"-{p}" for p in changes.removed)]
     )
-    repl.run(_COMMIT % (_PLAN, plan, _PLAN, _PLAN))
+    repl.run(_COMMIT % (repl.root + _PLAN, plan))
     switch(repl)
     _check(_hashes(repl, sorted(changes.changed)), changes.changed)
 
 
 def read(repl: Repl, path: str) -> bytes | None:
     """The bytes of a small file on the board; None if there is none. Raises: DeviceError."""
-    data: bytes | None = repl.run(_READ % f"/{path}")
+    data: bytes | None = repl.run(_READ % (repl.root + path))
     return data
+
+
+def remove(repl: Repl, paths: Sequence[str]) -> None:
+    """Remove files of the board; those that are missing are no error. Raises: DeviceError."""
+    repl.run(_REMOVE % ([repl.root + path for path in paths],))
 
 
 def switch(repl: Repl) -> None:
     """Carry out the plan on the board, if there is one. Raises: DeviceError."""
     source = (runtimes.program() / "switch.py").read_text()
-    repl.run(source + "\nfinish()\n")
+    repl.run(source + f"\nfinish({repl.root!r})\n")
 
 
 def _folders(paths: Mapping[str, bytes]) -> list[str]:
@@ -201,7 +209,7 @@ def _ordered(paths: Mapping[str, bytes]) -> list[str]:
 
 def _hashes(repl: Repl, places: Sequence[str]) -> dict[str, str]:
     lines: list[str] = []
-    repl.run(_HASHES % (list(places),), lines.append)
+    repl.run(_HASHES % (repl.root, list(places)), lines.append)
     return dict(map(_pair, lines))
 
 

@@ -16,6 +16,7 @@ HEAP = 227 * 1024  # bytes of a life cycle with the code on the heap, as in firm
 HEAP_FROZEN = 112 * 1024  # bytes with the code in the firmware, likewise
 FLASH = 256 * 1024  # bytes of the file system: the files twice, contracts and trust anchors
 MPY_MAJOR = 6  # of the bytecode that mpy-cross makes
+ROOTS = ("/", "/flash/")  # folders in which MicroPython itself starts, but for that of an SD card
 MODULES = ("hashlib", "json", "struct", "binascii", "machine")
 
 _ARCHITECTURES = (
@@ -74,8 +75,9 @@ def medium():
         pyb.Flash(start=0).readblocks(0, block)
     return "littlefs" if b"littlefs" in block else "FAT" if block[510:] == b"\\x55\\xaa" else ""
 i = sys.implementation
+root = %r
 gc.collect()
-s = get(lambda: os.statvfs("/"), (0,) * 10)
+s = get(lambda: os.statvfs(root), (0,) * 10)
 print(repr({
     "name": i[0], "version": tuple(i[1][:3]), "platform": sys.platform,
     "machine": getattr(i, "_machine", ""), "mpy": getattr(i, "_mpy", 0),
@@ -83,7 +85,7 @@ print(repr({
     "heap_free": gc.mem_free() if hasattr(gc, "mem_free") else 0,
     "flash": s[1] * s[2], "flash_free": s[1] * s[3], "block": s[0],
     "missing": [m for m in %r if not has(m)],
-    "uid": get(uid, ""), "frozen": get(frozen, 0), "medium": get(medium, ""),
+    "uid": get(uid, ""), "frozen": get(frozen, 0), "medium": get(medium, ""), "root": root,
 }))
 """
 
@@ -94,7 +96,8 @@ class Facts:
 
     heap, flash: bytes in total; heap_free, flash_free: bytes; `block`: the bytes that a file takes
     at least; `frozen`: the module is part of the firmware; `uid`: of the chip, hexadecimal; `mpy`:
-    `sys.implementation._mpy`; `missing`: modules that the board lacks.
+    `sys.implementation._mpy`; `missing`: modules that the board lacks;
+    `root`: see `Repl.root`.
     """
 
     port: str
@@ -112,6 +115,7 @@ class Facts:
     uid: str
     frozen: bool
     medium: str
+    root: str
 
     @property
     def mpy_version(self) -> tuple[int, int]:
@@ -144,13 +148,14 @@ class Facts:
             "flash": self.flash,
             "flash_free": self.flash_free,
             "file_system": self.medium,
+            "root": self.root,
             "frozen": self.frozen,
         }
 
 
 def ask(repl: Repl) -> Facts:
     """Ask a board for its facts at its prompt. Raises: DeviceError."""
-    answer = repl.run(_PROBE % (MODULES,))
+    answer = repl.run(_PROBE % (repl.root, MODULES))
     try:
         return Facts(
             port=repl.device,
@@ -220,11 +225,21 @@ def _bytecode(facts: Facts) -> str | None:
     return f"it loads bytecode {major}.{sub}, and mpy-cross makes {MPY_MAJOR}: update mpy-cross"
 
 
+def _root(facts: Facts) -> str | None:
+    if facts.root in ROOTS:
+        return None
+    return (
+        f"it starts in {facts.root}, and the module takes its flash: take its SD card out, or make"
+        " an empty file /flash/SKIPSD, and press reset"
+    )
+
+
 REQUIREMENTS: tuple[tuple[str, Callable[[Facts], str | None]], ...] = (
     ("python", _python),
     ("version", _version),
     ("modules", _modules),
     ("bytecode", _bytecode),
+    ("root", _root),
     ("heap", _heap),
     ("flash", _flash),
 )

@@ -263,7 +263,7 @@ class Flash:
             config = configuration.of_file(self.wishes.config)
         else:
             uart, maker = self._uart(described), bytes.fromhex(board.maker)
-            config = configuration.make(uart, board.uid, maker, self.wishes.store)
+            config = configuration.make(uart, board.uid, maker, described.root, self.wishes.store)
         return {**files, configuration.FILE: config, configuration.KEY_FILE: board.key.encode()}
 
     # -- on the board --

@@ -6,6 +6,7 @@ script is lost while the board writes to its flash.
 
 import ast
 import contextlib
+import functools
 import io
 import struct
 import time
@@ -31,6 +32,17 @@ _SILENT = (
     " holds the prompt, start with the way out of boot.py (host/docs/board.md). A board without"
     " MicroPython takes --firmware FILE"
 )
+
+# An STM32 has no file system at "/", for which `os.statvfs` then gives zeros. Its current folder
+# after a soft reset is /flash, or that of its SD card.
+_ROOT = """
+import os
+try:
+    has_files = os.statvfs("/")[0]
+except (AttributeError, OSError):
+    has_files = 1
+print(repr("/" if has_files else os.getcwd().rstrip("/") + "/"))
+"""
 
 
 class Transport(Protocol):
@@ -123,6 +135,12 @@ class Repl:
                 self._transport.exit_raw_repl()
         with contextlib.suppress(OSError):
             self._transport.close()
+
+    @functools.cached_property
+    def root(self) -> str:
+        """The folder of the board's files, with "/" at its end: "/", or "/flash/" of an STM32.
+        Raises: DeviceError."""
+        return str(self.run(_ROOT))
 
     def run(self, script: str, on_line: Callable[[str], None] | None = None) -> Any:
         """Run a script on the board. Returns the Python literal in its last line, or None.

@@ -19,18 +19,19 @@ from plugvault.board.ports import SerialPort
 from plugvault.board.repl import Repl
 
 SIMULATED = "simulated"
-_STORE = "/demo-store"
+_STORE = "demo-store"
 _OWN = (configuration.FILE, configuration.KEY_FILE)
 _EMPTY = """
 import os
+folder = %r
 try:
-    for name in os.listdir(%r):
-        os.remove(%r + "/" + name)
-    os.rmdir(%r)
+    for name in os.listdir(folder):
+        os.remove(folder + "/" + name)
+    os.rmdir(folder)
 except OSError as e:
     if e.errno != 2:
         raise
-""" % ((_STORE,) * 3)
+"""
 
 
 class DemoBoard(BoardBench):
@@ -81,7 +82,7 @@ class DemoBoard(BoardBench):
     def _read(self, device: str) -> dict[str, bytes]:
         """The board's own configuration; the store of an earlier demo is removed."""
         with Repl(device) as repl:
-            repl.run(_EMPTY)
+            _empty(repl)
             own = {path: copying.read(repl, path) for path in _OWN}
             repl.restart()
         return {path: data for path, data in own.items() if data is not None}
@@ -90,8 +91,13 @@ class DemoBoard(BoardBench):
         with Repl(device) as repl:
             changes = copying.compare(repl, self._before, folders=_OWN)
             copying.copy(repl, changes)
-            repl.run(_EMPTY)
+            _empty(repl)
             repl.restart()
+
+
+def _empty(repl: Repl) -> None:
+    """Remove the demo's store from the board."""
+    repl.run(_EMPTY % (repl.root + _STORE))
 
 
 class _Steps:
