@@ -4,6 +4,7 @@
 import json
 
 metadata(version="0.1.0", description="Plug & Charge EV module", license="Apache-2.0")  # noqa: F821
-with open("package.json") as file:  # the build runs a manifest in the manifest's own folder
+# The build runs a manifest in the manifest's own folder.
+with open("package.json", encoding="utf-8") as file:
     names = [source[len("evcc/") :] for _, source in json.load(file)["urls"]]
 package("evcc", names, opt=3)  # noqa: F821

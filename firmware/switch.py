@@ -20,7 +20,7 @@ def finish(root: str = "") -> bool:
     """Carry out the plan in `root`, which ends in "/"; "": the current folder, which is that of
     `boot.py` ("/", or /flash of an STM32). False if there is none. Raises: OSError."""
     try:
-        with open(root + PLAN) as file:
+        with open(root + PLAN, encoding="utf-8") as file:
             lines = file.read().split("\n")
     except OSError:
         return False

@@ -29,7 +29,7 @@ def search(pid: int, secrets: dict[str, bytes]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     taken = 0
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():
             span, rights, *rest = line.split(maxsplit=5)
             name = rest[3] if len(rest) > 3 else "anonymous"
             if not rights.startswith("rw") or name in ("[vvar]", "[vsyscall]"):

@@ -114,7 +114,7 @@ class Car(Startable):
     def stderr(self) -> str:
         """The output of the module's interpreter to stderr; empty without errors."""
         path = self.folder / "stderr.txt"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     @property
     def _location(self) -> TokenLocation:
@@ -233,5 +233,7 @@ def _car_error(reason: str) -> Iterator[None]:
 def _write_private(path: Path, text: str) -> None:
     """A file that only its owner can read, from the first byte on."""
     path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.write(text)

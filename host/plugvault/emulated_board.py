@@ -200,7 +200,9 @@ class EmulatedBoard(Startable):
             for line in self._control.makefile("rb"):
                 self._take(json.loads(line))
         with self._changed:
-            self._failure = BoardError("died", self._stderr.read_text(errors="replace")[-2000:])
+            self._failure = BoardError(
+                "died", self._stderr.read_text(encoding="utf-8", errors="replace")[-2000:]
+            )
             self._changed.notify_all()
 
     def _take(self, message: dict[str, Any]) -> None:

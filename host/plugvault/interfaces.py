@@ -116,7 +116,7 @@ def _flags(interface: str) -> int:
 def _address(interface: str) -> bytes:
     """The interface's link-local address, 16 bytes. Raises InterfaceError."""
     tentative = duplicate = ""
-    for line in _ADDRESSES.read_text().splitlines():
+    for line in _ADDRESSES.read_text(encoding="utf-8").splitlines():
         address, _, _, _, flags, name = line.split()
         if name != interface or not address.startswith("fe80"):
             continue

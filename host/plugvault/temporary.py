@@ -41,7 +41,7 @@ def temporary_folder(prefix: str = "plugvault-", despite_tmpdir: bool = False) -
     remove_left(parent, prefix)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
         folder = Path(name)
-        (folder / _OWNER).write_text(_identity(os.getpid()))
+        (folder / _OWNER).write_text(_identity(os.getpid()), encoding="utf-8")
         yield folder
 
 
@@ -52,7 +52,7 @@ def remove_left(parent: Path, prefix: str) -> list[Path]:
     for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError, ValueError):  # removed by another process meanwhile
             # Another user's `.owner` is not opened: a FIFO in its place would block without end.
-            if _is_ours(folder) and _has_ended((folder / _OWNER).read_text()):
+            if _is_ours(folder) and _has_ended((folder / _OWNER).read_text(encoding="utf-8")):
                 shutil.rmtree(folder)
                 removed.append(folder)
     return removed
@@ -76,7 +76,7 @@ def _has_ended(owner: str) -> bool:
 
 def _identity(pid: int) -> str:
     """Process namespace, id, and start in clock ticks since the boot. Raises OSError."""
-    status = Path(f"/proc/{pid}/stat").read_text()
+    status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     return f"{_namespace()} {pid} {status.rpartition(')')[2].split()[19]}"
 
 

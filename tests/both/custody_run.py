@@ -212,7 +212,7 @@ def run(vault, case_json):
 
 def main(words):
     module, label, options, case = words
-    with open(case) as file:
+    with open(case, encoding="utf-8") as file:
         case_json = json.load(file)
     vault = pkcs11.open(module, label, sys.stdin.readline().strip(), options)
     print(json.dumps(run(vault, case_json)))

@@ -17,14 +17,14 @@ PAGE = 4096
 
 def measured(vault):
     gc.collect()
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         resident = int(file.read().split()[1]) * PAGE
     return [gc.mem_alloc(), resident, len(vault._backend.find([]))]
 
 
 def main(arguments):
     count, case, module, label, options = arguments
-    with open(case) as file:
+    with open(case, encoding="utf-8") as file:
         case = json.load(file)
     for name in ("dh", "wrapped", "aad", "public"):
         case[name] = bytes.fromhex(case[name])

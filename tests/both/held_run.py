@@ -14,7 +14,7 @@ from evcc.vault import custody, pkcs11
 
 def opened(vault, file):
     """The custody of the opened key. A function, so that its locals leave the stack."""
-    with open(file) as text:
+    with open(file, encoding="utf-8") as text:
         case = json.load(text)
     for name in ("dh", "wrapped", "aad", "public"):
         case[name] = bytes.fromhex(case[name])

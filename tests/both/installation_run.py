@@ -56,7 +56,7 @@ def run(case, files, trust, contracts, vault, cases):
 
 
 def main(arguments):
-    with open(arguments[0]) as file:
+    with open(arguments[0], encoding="utf-8") as file:
         cases = json.load(file)
     vault = open_vault(*arguments[2:])
     files = Files(arguments[1])

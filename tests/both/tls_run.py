@@ -75,7 +75,7 @@ def run(case, roots, library):
 
 
 def main(arguments):
-    with open(arguments[0]) as file:
+    with open(arguments[0], encoding="utf-8") as file:
         cases = json.load(file)
     library = arguments[1] if len(arguments) > 1 else ""
     roots = [x509.parse(bytes.fromhex(root)) for root in cases["roots"]]

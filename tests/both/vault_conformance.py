@@ -272,7 +272,7 @@ def functions(prefix: str) -> list:
 
 def load(path: str) -> dict:
     """CASES, its hex turned into bytes."""
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         cases = json.load(file)
     for case in cases["opens"] + cases["refused"] + cases["congruent"]:
         for name in ("dh", "wrapped", "aad", "public"):

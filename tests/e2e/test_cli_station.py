@@ -45,7 +45,7 @@ pytestmark = pytest.mark.xdist_group("sdp")  # one station alone answers on an i
 
 def trusted(station: StationProcess) -> bytes:
     """The V2G root that the station names, DER."""
-    return ssl.PEM_cert_to_DER_cert(Path(station.ready["v2g_root"]).read_text())
+    return ssl.PEM_cert_to_DER_cert(Path(station.ready["v2g_root"]).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_vehicle_finds_the_station_and_begins_a_session_over_tls(
     assert names[:2] == ["supportedAppProtocolReq", "supportedAppProtocolRes"]
     assert station.events[-1] == {"event": "over", "sessions": 1, "authorized": 0}
     assert capture.stat().st_size > 3000
-    assert "CLIENT_RANDOM" in Path(f"{capture}.keys").read_text()
+    assert "CLIENT_RANDOM" in Path(f"{capture}.keys").read_text(encoding="utf-8")
 
 
 class Companies:

@@ -89,7 +89,7 @@ def test_a_vehicle_finds_a_station_installs_its_contract_and_charges(
         ready, over = events[0], events[-1]
         assert ready["contract"] == emaid
         assert (over["event"], over["ok"], over["authorized"]) == ("over", True, emaid)
-        assert "CLIENT_RANDOM" in Path(f"{capture}.keys").read_text()
+        assert "CLIENT_RANDOM" in Path(f"{capture}.keys").read_text(encoding="utf-8")
         # The same vehicle again, without a search and with another interpreter: it has its
         # contract, and charges with it, twice.
         at = f"[{cable.station.address}]:{station.ready['ports']['tls']}"

@@ -237,7 +237,7 @@ def as_it_is(_: Any, value: Any) -> bytes:
 
 
 def corrected(file: Path, corrections: list[tuple[tuple[Any, ...], Any, str]]) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(file.read_text())
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     for (*where, last), value, _why in corrections:
         place: Any = document
         for step in where:

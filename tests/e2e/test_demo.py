@@ -102,7 +102,7 @@ def test_json_is_the_whole_output_and_keep_keeps_the_named_files(tmp_path: Path)
 
 
 def pin_of(pins: Path) -> str:
-    pin: str = json.loads(pins.read_text())["car"]
+    pin: str = json.loads(pins.read_text(encoding="utf-8"))["car"]
     return pin
 
 

@@ -149,7 +149,7 @@ def test_error_of_a_port_in_use_names_the_program() -> None:
         holder.stdout.readline()
         os.close(slave)
         error = ports.explain_refusal(name)
-        comm = Path(f"/proc/{holder.pid}/comm").read_text().strip()
+        comm = Path(f"/proc/{holder.pid}/comm").read_text(encoding="utf-8").strip()
         holder.communicate(b"\n")
     os.close(master)
     assert error.reason == "busy"

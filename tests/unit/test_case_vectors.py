@@ -43,7 +43,7 @@ def test_the_vectors_open_with_another_implementation(vectors: Path) -> None:
 
 def test_the_vectors_follow_their_schema(vectors: Path) -> None:
     schema = json.loads((TOOL / "schema.json").read_text())
-    document = json.loads(vectors.read_text())
+    document = json.loads(vectors.read_text(encoding="utf-8"))
     validator = validator_for(schema)
     validator.validate(document)
     tests = [test for group in document["testGroups"] for test in group["tests"]]
@@ -61,7 +61,7 @@ def change(document: dict[str, Any], case: str, **changes: str) -> None:
 
 
 def test_a_wrong_result_is_found_by_the_checker(vectors: Path, tmp_path: Path) -> None:
-    document = json.loads(vectors.read_text())
+    document = json.loads(vectors.read_text(encoding="utf-8"))
     change(document, "KT-045", result="valid")
     change(document, "SG-053", result="valid")
     changed = tmp_path / "changed.json"

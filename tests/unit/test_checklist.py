@@ -21,7 +21,7 @@ _LINK = re.compile(r"\]\(([^)#]+)\)")
 
 @cache
 def names_in(file: Path) -> frozenset[str]:
-    tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
+    tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
     return frozenset(
         node.name
         for node in ast.walk(tree)

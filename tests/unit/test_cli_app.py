@@ -229,7 +229,7 @@ def test_doctor_names_the_variable_that_names_a_missing_library() -> None:
     ids=" ".join,
 )
 def test_output_that_cannot_be_written_is_one_clear_line(arguments: list[str]) -> None:
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "plugvault.cli.app", *arguments],
             stdout=full,

@@ -70,7 +70,7 @@ def pin_file(car_token: CarToken) -> Path:
 
 
 def private(file: Path, text: str) -> Path:
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     file.chmod(0o600)
     return file
 
@@ -335,7 +335,7 @@ def test_adopt_prints_the_line_that_names_the_key(car_token: CarToken, config: P
     ended = run("adopt", "--config", config, "--object", "factory key")
     assert ended.stdout == 'provisioning = "pkcs11:object=factory%20key;id=%01"\n'
     assert "Custody: L3" in ended.stderr
-    config.write_text(config.read_text() + ended.stdout)
+    config.write_text(config.read_text(encoding="utf-8") + ended.stdout, encoding="utf-8")
     expected = {"key": "adopted", "custody": "L3", "owner": "", "point": point.hex()}
     assert said("status", "--config", config) == [expected]
     assert "no private key" in run("adopt", "--config", config, "--object", "x", code=1).stderr
@@ -385,7 +385,8 @@ def test_import_asks_before_and_says_that_the_key_is_imported(
     assert said("status", "--config", config) == []
     report = said(*arguments, "--yes", "--object", "from a file")
     assert report["custody"] == "imported"
-    config.write_text(f"{config.read_text()}provisioning = {json.dumps(report['provisioning'])}\n")
+    with config.open("a", encoding="utf-8") as file:
+        file.write(f"provisioning = {json.dumps(report['provisioning'])}\n")
     (key,) = said("status", "--config", config)
     assert (key["custody"], key["point"]) == ("imported", report["point"])
     again = run(*arguments, "--yes", "--object", "from a file", code=1)
@@ -399,7 +400,9 @@ LOWEST = ("--minimum-custody", "L1")
 
 
 def junk(file: Path) -> None:
-    file.write_text("-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n")
+    file.write_text(
+        "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n", encoding="utf-8"
+    )
 
 
 def another_curve(file: Path) -> None:

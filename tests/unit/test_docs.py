@@ -23,7 +23,7 @@ DOCUMENTS = [
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_file_and_test_a_document_names_exists(document: Path):
-    text = document.read_text()
+    text = document.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
     assert [link for link in links if not (document.parent / link).exists()] == []
     named = re.findall(r"(tests/[\w/]*test_\w+\.py)(?:::(\w+))?", text)
@@ -32,7 +32,7 @@ def test_every_file_and_test_a_document_names_exists(document: Path):
 
 
 def functions(file: Path) -> set[str]:
-    tree = ast.walk(ast.parse(file.read_text()))
+    tree = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
     return {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 

@@ -144,7 +144,7 @@ def test_file_that_others_may_read_is_refused(pin_file: Path, mode: int) -> None
 
 def test_error_of_a_file_without_a_pin_names_the_remedy(pin_file: Path, tmp_path: Path) -> None:
     assert "write the PIN there" in refused(f"file:{tmp_path}/none").detail
-    pin_file.write_text("\n")
+    pin_file.write_text("\n", encoding="utf-8")
     assert "is empty" in refused(f"file:{pin_file}").detail
     pin_file.write_bytes(b"\xff" + SECRET.encode())
     assert SECRET not in everything_of(refused(f"file:{pin_file}"))

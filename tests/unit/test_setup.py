@@ -298,8 +298,10 @@ def test_a_second_set_up_waits_for_the_interpreter_of_the_first(
 
 def waits(pid: int) -> bool:
     """Whether a process waits in `flock`."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return any(Path(f"/proc/{child}/comm").read_text() == "flock\n" for child in children)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    return any(
+        Path(f"/proc/{child}/comm").read_text(encoding="utf-8") == "flock\n" for child in children
+    )
 
 
 def test_every_requirement_is_in_its_lock():

@@ -66,7 +66,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 @pytest.mark.parametrize("orders", [b"", b'{"work": "answer", "direc'], ids=["none", "half"])

@@ -30,7 +30,7 @@ def source_methods(path: Path) -> dict[str, list[str]]:
     """The same of the only class with public methods in a file that CPython cannot import."""
     return {
         method.name: [argument.arg for argument in method.args.args]
-        for kind in ast.parse(path.read_text()).body
+        for kind in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(kind, ast.ClassDef)
         for method in kind.body
         if isinstance(method, ast.FunctionDef) and not method.name.startswith("_")

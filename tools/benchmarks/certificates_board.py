@@ -30,7 +30,7 @@ def fastest(work, repeats):
 
 
 def load(name):
-    with open(sys.argv[1] + "/" + name) as file:
+    with open(sys.argv[1] + "/" + name, encoding="utf-8") as file:
         return json.load(file)
 
 

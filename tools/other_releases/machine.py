@@ -19,7 +19,7 @@ _PATH = re.compile(r"(?:file://)?(/[^\s\"';:]+)")
 
 def missing() -> list[str]:
     """The requirements that this machine lacks, each with the remedy."""
-    system = Path("/etc/os-release").read_text()
+    system = Path("/etc/os-release").read_text(encoding="utf-8")
     requirements = {
         "root: the other systems are made and entered by chroot": os.geteuid() == 0,
         "Debian: another distribution's mirror has not its releases": "\nID=debian\n" in system,
@@ -36,7 +36,9 @@ def missing() -> list[str]:
 def own_release() -> str:
     """The codename of this machine's release; "" if unknown."""
     match = re.search(
-        r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE
+        r"^VERSION_CODENAME=(\w+)",
+        Path("/etc/os-release").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     return match[1] if match else ""
 

@@ -70,7 +70,7 @@ def main(file: str, *settings: str) -> int:
         "COPY": recipe.copy,
         "CMD": recipe.cmd,
     }
-    for instruction, rest in instructions(Path(file).read_text()):
+    for instruction, rest in instructions(Path(file).read_text(encoding="utf-8")):
         carry_out[instruction](rest)
     ended = subprocess.run(recipe.command, cwd=recipe.folder, env=recipe.environment, check=False)
     return ended.returncode

@@ -43,7 +43,7 @@ class Trace:
             return
         entry["at"] = time.time() + _EPOCH
         try:
-            with open(self._path, "a") as file:
+            with open(self._path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError:
             self._is_broken = True

@@ -46,7 +46,7 @@ _SERIAL = struct.pack(">QQ", 0x8000534A, 3)  # type and kind of that attribute
 def token_folder(conf) -> "str | None":
     """directories.tokendir of the configuration file `conf`; None: it is not SoftHSM's."""
     try:
-        with open(conf or "") as file:
+        with open(conf or "", encoding="utf-8") as file:
             lines = file.read().split("\n")
     except OSError:
         return None
@@ -60,7 +60,7 @@ def token_folder(conf) -> "str | None":
 def trouble(conf) -> str:
     """The fault in the configuration file `conf` that prevents SoftHSM's start; "" for none."""
     try:
-        with open(conf or ""):
+        with open(conf or "", encoding="utf-8"):
             pass
     except OSError:
         return "its configuration cannot be read: %s; SOFTHSM2_CONF names the file" % conf

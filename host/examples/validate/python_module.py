@@ -12,7 +12,9 @@ from evcc.trust import Trust
 from plugvault.tokens.location import TokenLocation
 
 library, label, pin_file, store = sys.argv[1:]
-vault = TokenLocation(Path(library), label).open(Path(pin_file).read_text().strip())
+vault = TokenLocation(Path(library), label).open(
+    Path(pin_file).read_text(encoding="utf-8").strip()
+)
 files = Files(store)
 trust, contracts = Trust(files, vault.verify), Contracts(files)
 for request in map(json.loads, sys.stdin):

@@ -34,7 +34,7 @@ def module(facts: Facts) -> dict[str, bytes]:
 
 def _compiled(facts: Facts) -> dict[str, bytes]:
     package = runtimes.firmware()
-    listed = json.loads((runtimes.program() / "package.json").read_text())
+    listed = json.loads((runtimes.program() / "package.json").read_text(encoding="utf-8"))
     names = [source for _, source in listed["urls"]]
     with tempfile.TemporaryDirectory(prefix="plugvault-") as folder, ThreadPoolExecutor(2) as pool:
         jobs = [

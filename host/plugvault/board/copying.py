@@ -188,7 +188,7 @@ def remove(repl: Repl, paths: Sequence[str]) -> None:
 
 def switch(repl: Repl) -> None:
     """Carry out the plan on the board, if there is one. Raises: DeviceError."""
-    source = (runtimes.program() / "switch.py").read_text()
+    source = (runtimes.program() / "switch.py").read_text(encoding="utf-8")
     repl.run(source + f"\nfinish({repl.root!r})\n")
 
 

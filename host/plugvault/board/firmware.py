@@ -149,7 +149,7 @@ def boot_drives() -> list[tuple[Path, str]]:
     drives = []
     for folder in _mounts():
         try:
-            info = (folder / "INFO_UF2.TXT").read_text(errors="replace")
+            info = (folder / "INFO_UF2.TXT").read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
         board = next(
@@ -161,7 +161,7 @@ def boot_drives() -> list[tuple[Path, str]]:
 
 def _mounts() -> Iterator[Path]:
     with contextlib.suppress(OSError):
-        for line in Path("/proc/mounts").read_text().splitlines():
+        for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
             _, folder, kind, *_ = line.split(" ")
             if kind in ("vfat", "msdos"):
                 yield Path(folder.encode().decode("unicode_escape"))

@@ -169,6 +169,6 @@ def _holders(path: Path) -> Iterator[str]:
             continue
         try:
             if any(os.path.realpath(fd) == real for fd in (process / "fd").iterdir()):
-                yield (process / "comm").read_text().strip()
+                yield (process / "comm").read_text(encoding="utf-8").strip()
         except OSError:
             continue

@@ -54,7 +54,7 @@ _MAKE = "`plugvault sandbox --requests DIR` writes such files"
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise RequestsError("file", f"{file}: {error.strerror}") from error
     except ValueError as error:

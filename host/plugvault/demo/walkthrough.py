@@ -428,10 +428,10 @@ class Walkthrough:
         pins.touch(mode=0o600)
         # The PIN of the user's own token is not stored.
         car_pins = {} if self._selection.vault else {"car": car_pin}
-        pins.write_text(json.dumps({**car_pins, **self.world.pins}, indent=1))
+        pins.write_text(json.dumps({**car_pins, **self.world.pins}, indent=1), encoding="utf-8")
         roots = (self.world.v2g_root, self.world.mo_root, self.world.oem_root)
         pems = [ssl.DER_cert_to_PEM_cert(root) for root in roots]
-        (self.folder / "roots.pem").write_text("".join(pems))
+        (self.folder / "roots.pem").write_text("".join(pems), encoding="utf-8")
 
     def _capture(self, name: str, message: bytes) -> None:
         """Store an EXI message for `plugvault inspect` and `plugvault exi`."""

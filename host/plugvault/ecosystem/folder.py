@@ -165,7 +165,7 @@ def _make_private(directory: Path) -> None:
 def _read(file: Path) -> dict[str, dict[str, object]]:
     """The sections of `secrets.json`. Raises FolderError("unknown")."""
     try:
-        sections = json.loads(file.read_text())
+        sections = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         sections = error
     is_known = isinstance(sections, dict) and all(

@@ -46,6 +46,6 @@ class Links(Mapping[str, Link]):
             return {}
         version = (status.st_ino, status.st_mtime_ns, status.st_size)
         if version != self._read[0]:
-            links = json.loads(self._file.read_text())
+            links = json.loads(self._file.read_text(encoding="utf-8"))
             self._read = (version, {name: Link(**link) for name, link in links.items()})
         return self._read[1]

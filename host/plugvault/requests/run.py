@@ -92,7 +92,7 @@ def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iter
 def read_values(file: Path) -> dict[str, str]:
     """The variables of an environment file's first environment. Raises RequestsError("file")."""
     try:
-        environments = json.loads(file.read_text())
+        environments = json.loads(file.read_text(encoding="utf-8"))
         environment = next(iter(environments.values()))
         return {str(name): str(value) for name, value in environment.items()}
     except (OSError, ValueError, KeyError, StopIteration, AttributeError) as error:

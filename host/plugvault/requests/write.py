@@ -24,6 +24,7 @@ def write(folder: Path, values: Mapping[str, str]) -> None:
 
 
 def _private(file: Path, content: object) -> None:
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+    number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(number, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)
         json.dump(content, stream, indent=1)

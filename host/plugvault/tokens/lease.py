@@ -51,4 +51,6 @@ def _lock(name: str) -> Iterator[None]:
 
 
 def _holder(file: str) -> str:
-    return (runtimes.run_folder() / file).read_text(errors="replace")[:64] or "another process"
+    return (runtimes.run_folder() / file).read_text(encoding="utf-8", errors="replace")[
+        :64
+    ] or "another process"

@@ -25,7 +25,7 @@ def known() -> list[str]:
         paths.append(find_module())
     for folder in _REGISTERED:
         for file in sorted(Path(folder).glob("*.module")):
-            for line in file.read_text(errors="replace").splitlines():
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 name, _, path = line.partition(":")
                 if name.strip() == "module":
                     paths += _existing(path.strip())

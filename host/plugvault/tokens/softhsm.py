@@ -90,9 +90,9 @@ class TokenStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
         text = _CONF.format(tokens=self.tokens)
-        if not self.conf.exists() or self.conf.read_text() != text:
+        if not self.conf.exists() or self.conf.read_text(encoding="utf-8") != text:
             self.conf.touch(mode=0o600)
-            self.conf.write_text(text)
+            self.conf.write_text(text, encoding="utf-8")
 
     def env(self) -> dict[str, str]:
         """The environment variables of a process that opens these tokens."""

@@ -116,7 +116,7 @@ def link(
     )
     with common.writing(context) as records:
         peer = peers.get(records, name)
-        root = trust.read_text() if trust else None
+        root = trust.read_text(encoding="utf-8") if trust else None
         new = Link(client_id, secret, peer.url, root)
         new.open().close()  # raises for an unreadable root
         audit.note(

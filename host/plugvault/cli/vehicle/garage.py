@@ -172,7 +172,7 @@ def _provision(maker: Maker, around: World, options: Options, folder: Path) -> s
 
 def _kept(folder: Path) -> dict[str, Any]:
     file = folder / _FILE
-    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return kept
 
 
