@@ -1,5 +1,6 @@
 # pyright: reportUndefinedVariable=false
-# Freezes the module into a board's firmware: make BOARD=… FROZEN_MANIFEST=…/firmware/manifest.py
+# Freezes the module into a board's firmware, included beside the port's own manifest: see
+# host/docs/board.md.
 # boot.py and main.py stay on the file system: they are the board's own.
 import json
 
