@@ -6,6 +6,10 @@ list over the authenticated channel: CPS, sub-CA and contract certificates, by i
 number; a station's are looked up in it too. A list says when it is out of date; after that no
 contract is installed before a new list arrives. Without a list no certificate is looked up, and
 the status says so.
+
+A list replaces an older one only. A list with a date in the future, of a maker whose clock was
+ahead, would refuse every right one until that date. So it gives way to any list once the maker's
+authenticated time shows that its date is in the future; the car's own clock shows nothing.
 """
 
 import hashlib
@@ -63,13 +67,13 @@ class Revocation:
         """Whether there is a list that is out of date. now: unix seconds."""
         return 0 < self.until < now
 
-    def install(self, issued: int, until: int, names: list) -> None:
+    def install(self, issued: int, until: int, names: list, now: int = NEVER) -> None:
         """Replace the list. issued, until: unix seconds, 32 bits; until: `NEVER` for no end.
-        names: as `name` makes them, at most `ROOM`.
+        names: as `name` makes them, at most `ROOM`. now: the maker's time, `NEVER` if unknown.
 
         Raises: RevocationError("list" | "older"); StoreError.
         """
-        if issued < self.issued:
+        if issued < self.issued <= now:
             raise RevocationError("older", "%d after %d" % (issued, self.issued))
         fields = [issued.to_bytes(4, "big"), until.to_bytes(4, "big"), b"".join(names)]
         if not issued or until < issued or any(len(item) != NAME for item in names):

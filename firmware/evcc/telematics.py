@@ -36,6 +36,7 @@ import hashlib
 from . import ids, utf8
 from .errors import PASSING, EvccError, reason_of, text_of
 from .record import pack, unpack
+from .revocation import NEVER
 from .vault import PROVISIONING, VaultError
 
 HELLO = 0x01
@@ -289,23 +290,26 @@ class Vehicle:
     def _install_certificate(self, *ders: bytes) -> list:
         car = self._car
         car.identity.install(list(ders), car.trust.anchors("OEM"), car.time.trusted())
-        self._event("provisioned", self._car.identity.pcid)
+        self._event("provisioned", car.identity.pcid)
         return [b"ok"]
 
     def _install_trust(self, region: bytes, *flat: bytes) -> list:
         if len(flat) % 2:
             raise RequestRefusedError("request", "a kind without an anchor")
         anchors = [(utf8.decode(flat[i]), flat[i + 1]) for i in range(0, len(flat), 2)]
-        self._car.trust.install(utf8.decode(region), anchors, self._car.time.trusted())
-        self._event("trusted", utf8.decode(region))
+        name = utf8.decode(region)
+        self._car.trust.install(name, anchors, self._car.time.trusted())
+        self._event("trusted", name)
         return [b"ok"]
 
     def _install_revoked(self, issued: bytes, until: bytes, *names: bytes) -> list:
         """Replace the list of revoked certificates, by `revocation.name`; dates have 4 bytes."""
-        dates = [int.from_bytes(date, "big") for date in (issued, until) if len(date) == 4]
-        if len(dates) != 2:
+        if len(issued) != 4 or len(until) != 4:
             raise RequestRefusedError("request", "dates of 4 bytes")
-        self._car.trust.revocation.install(dates[0], dates[1], list(names))
+        first, last = int.from_bytes(issued, "big"), int.from_bytes(until, "big")
+        time = self._car.time
+        now = time.now() if time.source() == "maker" else NEVER
+        self._car.trust.revocation.install(first, last, list(names), now)
         return [b"ok"]
 
     def _set_time(self, now: bytes) -> list:
@@ -380,20 +384,21 @@ class Vehicle:
         """PCID, "certified" or "", sales region, number of V2G anchors, contracts, custody,
         "locked" or "", envelopes opened, keys without a contract, the time (0: not known), and the
         date of the list of revoked certificates, 0 for none."""
-        contracts = self._car.contracts
+        car = self._car
+        contracts = car.contracts
         return [
             b"ok",
-            self._car.identity.pcid.encode(),
-            b"certified" if self._car.identity.certificate else b"",
-            self._car.trust.region().encode(),
-            str(len(self._car.trust.anchors("V2G"))).encode(),
+            car.identity.pcid.encode(),
+            b"certified" if car.identity.certificate else b"",
+            car.trust.region().encode(),
+            str(len(car.trust.anchors("V2G"))).encode(),
             str(len(contracts.all())).encode(),
-            self._car.identity.custody().encode(),
+            car.identity.custody().encode(),
             b"locked" if contracts.envelopes.locked else b"",
             str(len(contracts.envelopes)).encode(),
             str(len(contracts.unnamed)).encode(),
-            str(self._car.time.now() if self._car.time.source() else 0).encode(),
-            str(self._car.trust.revocation.issued).encode(),
+            str(car.time.now() if car.time.source() else 0).encode(),
+            str(car.trust.revocation.issued).encode(),
         ]
 
 

@@ -47,6 +47,15 @@ def test_an_older_list_is_refused_and_one_of_the_same_second_is_not():
     assert len(revocation) == 0
 
 
+def test_a_list_from_the_future_gives_way_at_the_makers_time_and_never_without_it():
+    ahead = listed(MemoryFiles(), 1)
+    raises(RevocationError, "older", ahead.install, NOW - 2, NEVER, [])
+    raises(RevocationError, "older", ahead.install, NOW - 2, NEVER, [], NOW)
+    assert len(ahead) == 1
+    ahead.install(NOW - 2, NEVER, [], NOW - 1)
+    assert ahead.issued == NOW - 2 and len(ahead) == 0
+
+
 def test_a_list_takes_its_room_and_no_more():
     revocation = listed(MemoryFiles(), *range(ROOM))
     assert len(revocation) == ROOM

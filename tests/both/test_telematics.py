@@ -500,6 +500,41 @@ def test_the_maker_installs_a_revocation_list_and_never_an_older_one():
     assert len(car.trust.revocation) == 1
 
 
+def test_a_list_that_the_makers_time_shows_in_the_future_gives_way_to_a_right_one():
+    maker, car = _pair()
+    ahead, right, end = ((NOW + offset).to_bytes(4, "big") for offset in (900_000, 1, 999_999))
+    assert maker.ask(car, b"revoked.install", ahead, end, b"n" * 16) == [b"ok"]
+    # The car's own clock says the same as the maker, and counts for nothing.
+    assert maker.ask(car, b"status")[10] == str(NOW).encode()
+    assert maker.ask(car, b"revoked.install", right, end) == [b"refused", b"older"]
+    assert maker.ask(car, b"time.set", NOW.to_bytes(4, "big")) == [b"ok"]
+    assert maker.ask(car, b"revoked.install", right, end) == [b"ok"]
+    assert len(car.trust.revocation) == 0
+
+
+def test_a_list_before_one_of_the_makers_past_is_refused_at_any_time_of_the_maker():
+    maker, car = _pair()
+    older, first, end = ((NOW + offset).to_bytes(4, "big") for offset in (-1, 0, 999_999))
+    for now in (NOW, NOW + 900_000):
+        assert maker.ask(car, b"time.set", now.to_bytes(4, "big")) == [b"ok"]
+        assert maker.ask(car, b"revoked.install", first, end, b"n" * 16) == [b"ok"]
+        assert maker.ask(car, b"revoked.install", older, end) == [b"refused", b"older"]
+        assert len(car.trust.revocation) == 1
+
+
+def test_a_recorded_list_is_not_taken_again_when_the_makers_time_is_before_the_cars_list():
+    maker, car = _pair()
+    now, end = NOW.to_bytes(4, "big"), (NOW + 999_999).to_bytes(4, "big")
+    assert maker.ask(car, b"time.set", now) == [b"ok"]
+    recorded = maker.record(b"revoked.install", now, end)
+    assert len(car.vehicle.receive(recorded)) == 1
+    maker.counter += 1
+    ahead = (NOW + 900_000).to_bytes(4, "big")
+    assert maker.ask(car, b"revoked.install", ahead, end, b"n" * 16) == [b"ok"]
+    assert car.vehicle.receive(recorded) == []
+    assert len(car.trust.revocation) == 1
+
+
 def test_the_maker_alone_lifts_the_lock():
     maker, car = _pair()
     car.contracts.envelopes.mismatches = MISMATCHES

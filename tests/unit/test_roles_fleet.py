@@ -428,6 +428,24 @@ def test_an_arriving_car_gets_the_time_and_the_revocation_list(backend: Backend)
     assert [name for name, _ in car.heard] == ["set_time", "install_revoked"]
 
 
+def test_a_car_that_refuses_the_revocation_list_is_served_and_reported(backend: Backend):
+    car: Any = Told()
+    car.says["install_revoked"] = TelematicsError("refused", "older")
+    backend.revoke(b"a certificate")
+    backend.arrives(PCID, lambda point: car)
+    until(lambda: backend.is_there(PCID), "it was greeted")
+    until(lambda: backend.health.lasting("outdated") == {PCID}, "it was told")
+    assert "failing" not in [event.name for event in backend.health.events]
+
+
+def test_a_car_that_takes_the_list_again_is_outdated_no_longer(backend: Backend):
+    car: Any = Told()
+    backend.health.tell_change("outdated", PCID, "older")
+    backend.revoke(b"a certificate")
+    backend.arrives(PCID, lambda point: car)
+    until(lambda: not backend.health.lasting("outdated"), "it was greeted")
+
+
 def test_without_revocations_no_list_is_sent(backend: Backend):
     car: Any = Told()
     backend.arrives(PCID, lambda point: car)

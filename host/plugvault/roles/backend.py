@@ -25,11 +25,12 @@ from plugvault.roles.comparison import Comparison
 from plugvault.roles.customer import CustomerView, view
 from plugvault.roles.fleet import Connect, Fleet
 from plugvault.roles.follower import Follower
-from plugvault.roles.health import FULL, LOCKED, REFUSED, Health, HealthEvent
+from plugvault.roles.health import FULL, LOCKED, OUTDATED, REFUSED, Health, HealthEvent
 from plugvault.roles.oem import ForwardError, VehicleMaker
 from plugvault.roles.state_file import EventError
 from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WAITING, Work, WorkQueue
 from plugvault.telematics import Maker as Channel
+from plugvault.telematics import TelematicsError
 
 log = logging.getLogger("plugvault.roles.backend")
 
@@ -161,15 +162,30 @@ class Backend(Closeable):
         return self._fleet.is_there(pcid)
 
     def _greet(self, vehicle: str, link: Channel) -> tuple[HealthEvent, ...]:
-        """Send the time and the revoked certificates. Returns the vehicle's lasting states that
-        prevent installations, for `Health.tell_change`."""
+        """Send the time and the revoked certificates. Returns the vehicle's lasting states, for
+        `Health.tell_change`."""
         link.set_time(int(self._clock()))
-        if revoked := self.queue.revoked():
-            link.install_revoked(revoked, int(self._clock()))
+        outdated = self._send_revoked(link)
         status = link.status()
         locked = "too many keys were not their certificates'" if status.locked else ""
         full = f"{status.envelopes} envelopes" if status.envelopes >= envelopes.ROOM else ""
-        return HealthEvent(LOCKED, vehicle, locked), HealthEvent(FULL, vehicle, full)
+        return (
+            HealthEvent(LOCKED, vehicle, locked),
+            HealthEvent(FULL, vehicle, full),
+            HealthEvent(OUTDATED, vehicle, outdated),
+        )
+
+    def _send_revoked(self, link: Channel) -> str:
+        """The reason why the vehicle keeps its old list, or "". It is served all the same: the
+        maker checks each contract before it forwards it."""
+        try:
+            if revoked := self.queue.revoked():
+                link.install_revoked(revoked, int(self._clock()))
+        except TelematicsError as error:
+            if error.reason != "refused":
+                raise
+            return f"refuses the list of revoked certificates ({error.detail})"
+        return ""
 
     def _compare(self, vehicle: str, link: Channel) -> bool:
         # Before the comparison, which would restore the pool's old default.

@@ -23,6 +23,7 @@ EVENTS = 1000  # latest events that are kept; those that wait for the observer
 GONE, BACK = "gone", "back"  # a vehicle does not answer; it answers again
 LOCKED = "locked"  # a vehicle installs nothing until `Backend.unlock`
 FULL = "full"  # a vehicle has no room for another envelope: see `evcc.envelopes`
+OUTDATED = "outdated"  # a vehicle does not take the list of revoked certificates
 LOST = "lost"  # a vehicle has lost the keys of contracts
 UNKNOWN = "unknown"  # a vehicle has contracts that the pool never had
 REFUSED = "refused"  # a vehicle, or the maker for it, refuses a contract
