@@ -10,7 +10,6 @@ Unknown members and wrong types pass through: the codec refuses them and names t
 
 import base64
 import binascii
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from evcc import exi, protocols
 from evcc.exi import ExiError, grammar
 from evcc.link import v2gtp
+from plugvault import json_file
 
 _MESSAGE = 0x4C  # event code of V2G_Message among the roots of iso2, in 7 bits
 _SESSION_ID_OF_8 = 0x008  # three event codes of 0 in one bit each, and the length in 8 bits
@@ -99,11 +99,9 @@ def loads(text: str | bytes) -> Any:
     """Parse JSON. Raises ExiError for text that is no JSON, and for a member that occurs twice,
     because one of the two would be lost."""
     try:
-        return json.loads(text, object_pairs_hook=_unique)
-    except RecursionError:
-        raise ExiError("value", "JSON nested too deep") from None
-    except ValueError as e:
-        raise ExiError("value", f"not JSON: {e}") from None
+        return json_file.parse(text, _unique)
+    except json_file.JsonError as e:
+        raise ExiError("value", str(e)) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """The cases of a folder, as `plugvault.cases.files` writes it."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from evcc.errors import EvccError
+from plugvault import json_file
 from plugvault.cases.case import EITHER, Timing
 
 FORMAT, VERSION = "plugvault-cases", 1
@@ -73,8 +73,10 @@ def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
     """
     try:
         text = (folder / "manifest.json").read_bytes()
-        manifest = json.loads(text)
-        if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
+        manifest = json_file.parse(text)
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise ValueError("its manifest.json is no manifest of this format")
+        if manifest["version"] != VERSION:
             raise CampaignError("cases", f"{folder}: a manifest of another version")
         rows = [row for row in manifest["cases"] if _matches(row["id"], patterns)]
         campaign = Campaign(
@@ -91,13 +93,23 @@ def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
                 if _matches(row["id"], patterns)
             },
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CampaignError(
-            "cases", f"{folder} holds no cases ({error}); `plugvault cases make` makes them"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"{folder} holds no cases ({_fault(error)}); `plugvault cases make` makes them"
+        raise CampaignError("cases", fault) from error
     if not campaign.cases:
         raise CampaignError("cases", f"no case of {folder} matches {', '.join(patterns)}")
     return campaign
+
+
+def _fault(error: Exception) -> str:
+    """The words for an error in the manifest's content; others have their own."""
+    if isinstance(error, KeyError):
+        return f"the manifest has no {error}"
+    if isinstance(error, TypeError | AttributeError):
+        return "a member of the manifest has another type than this format's"
+    if isinstance(error, OSError):
+        return f"{Path(str(error.filename)).name}: {error.strerror}"
+    return str(error)
 
 
 def _station(folder: Path, manifest: dict[str, Any]) -> bytes:

@@ -1,11 +1,11 @@
 """The trace of a car's module as a capture: the lines that `evcc.ports.trace` has written."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from evcc.network import sdp
+from plugvault import json_file
 from plugvault.capture.packets import Address
 from plugvault.capture.writer import Capture, CapturedConnection
 
@@ -25,7 +25,7 @@ def convert(trace: Path, path: Path, car: str) -> str:
         converter = _Converter(capture, car)
         while line := lines.readline(_LINE):
             with suppress(ValueError, KeyError, TypeError, OverflowError):
-                entry = json.loads(line)
+                entry = json_file.parse(line)
                 now[0] = max(now[0], int(entry["at"] * 1e9))
                 converter.take(entry)
         converter.end()

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from typer.core import TyperGroup
 
 from evcc.errors import EvccError
+from plugvault import json_file
 from plugvault.campaign import cases, known, result
 from plugvault.campaign.adapters import open_module
 from plugvault.campaign.explained import with_explanations
@@ -206,7 +207,7 @@ def _progress(number: int) -> Iterator[Callable[[CaseResult], None]]:
 
 def _result(path: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
+        document: dict[str, Any] = json_file.read(path)
         if document["format"] != result.FORMAT:
             raise KeyError("format")
         result.verdicts_of(document)

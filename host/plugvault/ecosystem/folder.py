@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from evcc.errors import EvccError
-from plugvault import file_lock
+from plugvault import file_lock, json_file
 from plugvault.tokens import Hsm, Token, TokenStore, VaultError
 from plugvault.tokens.selection import TokenConfiguration
 
@@ -165,8 +165,8 @@ def _make_private(directory: Path) -> None:
 def _read(file: Path) -> dict[str, dict[str, object]]:
     """The sections of `secrets.json`. Raises FolderError("unknown")."""
     try:
-        sections = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        sections = json_file.read(file)
+    except json_file.JsonError as error:
         sections = error
     is_known = isinstance(sections, dict) and all(
         isinstance(section, dict) for section in sections.values()

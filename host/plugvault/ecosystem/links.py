@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from plugvault import file_lock
-from plugvault.ecosystem.folder import write
+from plugvault import file_lock, json_file
+from plugvault.ecosystem.folder import FolderError, write
 from plugvault.federation.peers import Link
 
 _FILE = "partners.json"
@@ -17,7 +17,7 @@ _FILE = "partners.json"
 
 class Links(Mapping[str, Link]):
     """The links by the partners' names; a changed file is read again at the next use. `directory`:
-    the ecosystem's folder."""
+    the ecosystem's folder. Every method raises FolderError("unknown") for a damaged file."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / _FILE
@@ -46,6 +46,21 @@ class Links(Mapping[str, Link]):
             return {}
         version = (status.st_ino, status.st_mtime_ns, status.st_size)
         if version != self._read[0]:
-            links = json.loads(self._file.read_text(encoding="utf-8"))
-            self._read = (version, {name: Link(**link) for name, link in links.items()})
+            self._read = (version, _links(self._file))
         return self._read[1]
+
+
+def _links(file: Path) -> dict[str, Link]:
+    """The links in a file. Raises FolderError("unknown"), OSError."""
+    try:
+        links = {name: Link(**link) for name, link in json_file.read(file).items()}
+        if not all(isinstance(text, str) for link in links.values() for text in _texts(link)):
+            raise TypeError("a member that is no text")
+    except (ValueError, TypeError, AttributeError) as error:
+        detail = "move it away, and enter each partner again: `plugvault ecosystem partners link`"
+        raise FolderError("unknown", f"{file} is damaged: {detail}") from error
+    return links
+
+
+def _texts(link: Link) -> list[object]:
+    return [text for name, text in vars(link).items() if name != "trust" or text is not None]

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from evcc.errors import EvccError
+from plugvault import json_file
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _ANSWER = re.compile(r"(\w+)\.response\.(body|headers)\.(?:\$\.)?(.+)")
@@ -92,7 +93,7 @@ def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iter
 def read_values(file: Path) -> dict[str, str]:
     """The variables of an environment file's first environment. Raises RequestsError("file")."""
     try:
-        environments = json.loads(file.read_text(encoding="utf-8"))
+        environments = json_file.read(file)
         environment = next(iter(environments.values()))
         return {str(name): str(value) for name, value in environment.items()}
     except (OSError, ValueError, KeyError, StopIteration, AttributeError) as error:

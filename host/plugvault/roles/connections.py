@@ -3,7 +3,6 @@
 urllib3 carries them, because a request from 32 threads costs a third of what it costs with httpx.
 """
 
-import json
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ import urllib3
 from urllib3.exceptions import EmptyPoolError, HTTPError, LocationValueError, ProtocolError
 
 from evcc.errors import EvccError
+from plugvault import json_file
 
 TIMEOUT = 10.0  # seconds for one request, and again for the body of its answer
 AT_ONCE = 32  # requests of one client; more callers wait for their turn
@@ -77,7 +77,7 @@ class Answer:
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError."""
-        return json.loads(self.content)
+        return json_file.parse(self.content)
 
 
 class Stream:

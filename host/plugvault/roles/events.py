@@ -7,11 +7,11 @@
 [WHATWG HTML, 9.2, as far as an ecosystem uses it.]
 """
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from plugvault import json_file
 from plugvault.contexts import Closeable
 from plugvault.roles.client import OpcpClient, OpcpError
 from plugvault.roles.connections import Stream
@@ -101,7 +101,7 @@ def _blocks(lines: Iterable[str]) -> Iterator[dict[str, str]]:
 
 def _body(data: str) -> dict[str, Any]:
     try:
-        body: dict[str, Any] = json.loads(data)
-    except ValueError as error:
+        body: dict[str, Any] = json_file.parse(data)
+    except json_file.JsonError as error:
         raise OpcpError("answer", "an event that is not JSON") from error
     return body

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from evcc.errors import EvccError
+from plugvault import json_file
 from plugvault.roles.state_file import EventError
 
 log = logging.getLogger("plugvault.roles.receiver")
@@ -43,8 +44,8 @@ def answer(take: Take, secret: str, body: bytes, headers: Mapping[str, str]) -> 
     if not is_signed(secret, body, headers):
         return 401, "The signature is not that of this webhook."
     try:
-        event = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        event = json_file.parse(body)
+    except json_file.JsonError as error:
         return 400, f"Not an event: {type(error).__name__}."
     try:
         reason = take(event)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from evcc.errors import EvccError
+from plugvault import json_file
 from plugvault.car import Car
 from plugvault.cli.session_options import client_of
 from plugvault.cli.vehicle.options import REGION, Options
@@ -171,9 +172,17 @@ def _provision(maker: Maker, around: World, options: Options, folder: Path) -> s
 
 
 def _kept(folder: Path) -> dict[str, Any]:
+    """The content of vehicle.json. Raises: GarageError("folder"), OSError."""
     file = folder / _FILE
-    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return kept
+    if not file.exists():
+        return {}
+    try:
+        kept = json_file.read(file)
+    except json_file.JsonError as error:
+        kept = error
+    if not isinstance(kept, dict):
+        raise GarageError("folder", f"{file} is no file of a vehicle: name another --keep folder")
+    return dict(kept)
 
 
 def _keep(folder: Path, kept: dict[str, Any]) -> None:
