@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from plugvault.cases.pki import CasePki, point
 from plugvault.cases.scene import Scene
 from plugvault.cases.seed import Seed
 from plugvault.cli.app import main
+from plugvault.pools import peers
 from plugvault.store import SqlStore
 
 NOW = 1_790_000_000
@@ -31,6 +33,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cut.pem": b"-----BEGIN CERTIFICATE-----\nMIIB\n",
         "broken.json": b'{"a":',
         "list.json": b"[1]",
+        "deep.json": b"[" * 200_000,
+        "long.json": b'{"a": %s}' % (b"9" * 5000),
+        "latin1.json": '{"a": "Müller"}'.encode("latin-1"),
+        "one.http": b"### one\nGET http://127.0.0.1:1/\n",
         "root.der": pki.v2g_root.der,
         "leaf.der": pki.cps.der,
         "message.exi": case.build(Scene(pki, vehicle, case.id, 1)).message,
@@ -43,9 +49,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     (folder / "folder").mkdir()
-    (folder / "eco").mkdir()
-    SqlStore.sqlite(folder / "eco/ecosystem.sqlite").close()
+    for name in ("list", "deep"):
+        (folder / name).mkdir()
+        (folder / name / "manifest.json").write_bytes(files[f"{name}.json"])
+        make_ecosystem(folder / f"eco-{name}")
+        (folder / f"eco-{name}/partners.json").write_bytes(files[f"{name}.json"])
+        (folder / f"eco-{name}/secrets.json").write_bytes(files[f"{name}.json"])
+    make_ecosystem(folder / "eco")
+    (folder / "damaged").mkdir()
+    (folder / "damaged/ecosystem.sqlite").write_bytes(os.urandom(4096))
+    make_ecosystem(folder / "newer")
+    with sqlite3.connect(folder / "newer/ecosystem.sqlite") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
     return folder
+
+
+def make_ecosystem(folder: Path) -> None:
+    """The database of an ecosystem with a partner p1, and no other record."""
+    folder.mkdir(mode=0o700)
+    store = SqlStore.sqlite(folder / "ecosystem.sqlite")
+    with store.write() as records:
+        peers.apply(records, "p1", "https://p1.example", "c1", "the test", NOW)
+    store.close()
 
 
 ECO = "ecosystem --data {0}/eco "
@@ -107,7 +133,24 @@ WRONG: dict[str, tuple[str, ...]] = {
     "requests {0}/random.bin": ("random.bin", "--requests DIR"),
     "requests {0}/nothing": ("nothing", "No such file"),
     "requests {0}/text.txt --env {0}/text.txt": ("text.txt", "--requests DIR"),
+    "requests {0}/one.http --env {0}/deep.json": ("deep.json", "--requests DIR"),
+    # JSON of each wrong kind, in each place
+    "inspect {0}/deep.json": ("deep.json", "nested too deep"),
+    "inspect {0}/long.json": ("long.json", "a number of more than 4300 digits"),
+    "exi encode {0}/long.json": ("long.json", "a number of more than 4300 digits"),
+    "exi encode {0}/latin1.json": ("latin1.json", "no text in UTF-8"),
+    "campaign {0}/list --module exec:true": ("list", "no manifest of this", "cases make"),
+    "campaign {0}/deep --module exec:true": ("deep", "nested too deep", "cases make"),
+    "campaign diff {0}/deep.json {0}/deep.json": ("deep.json", "campaign run --json"),
+    "campaign diff {0}/long.json {0}/list.json": ("long.json", "campaign run --json"),
+    "pki import {0}/root.der --data {0}/eco-deep": ("secrets.json", "another --data folder"),
+    "pki import {0}/root.der --data {0}/eco-list": ("secrets.json", "another --data folder"),
+    ECO.replace("eco ", "eco-deep ") + "partners check p1": ("partners.json", "partners link"),
+    ECO.replace("eco ", "eco-list ") + "partners check p1": ("partners.json", "partners link"),
     # the ecosystem
+    "ecosystem --data {0}/damaged vehicles list": ("damaged", "--data folder"),
+    "ecosystem --data {0}/newer vehicles list": ("later plugvault", "--data folder"),
+    "ecosystem --database sqlite:///{0}/root.der vehicles list": ("root.der", "another database"),
     "ecosystem vehicles list": ("--data",),
     "ecosystem --data {0}/folder vehicles list": ("ecosystem.sqlite",),
     ECO + "roots add {0}/text.txt --kind V2G": ("text.txt", "PEM or DER"),

@@ -75,9 +75,11 @@ def _migrate(engine: Engine) -> None:
         revision = _revision(connection)  # another process may just have migrated it
         revisions = {step.revision for step in ScriptDirectory(_scripts()).walk_revisions()}
         if revision is not None and revision not in revisions:
-            raise NewerDatabaseError(
-                "newer", f"The database was last used by a later plugvault ({revision})."
+            detail = (
+                f"The database was last used by a later plugvault ({revision}): use that one, or"
+                " another database or --data folder."
             )
+            raise NewerDatabaseError("newer", detail)
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", _scripts().replace("%", "%%"))
         command.upgrade(config, "head")

@@ -11,9 +11,9 @@ from typing import Any
 
 import typer
 
+from evcc.errors import EvccError
 from plugvault.cli import table
 from plugvault.pools.caller import ADMIN, ANY, OEM, OPERATORS, Caller
-from plugvault.pools.errors import PoolError
 from plugvault.pools.repositories import Records
 from plugvault.printable import printable, printable_lines
 from plugvault.store import SqlStore
@@ -83,15 +83,23 @@ def writing(context: typer.Context) -> Iterator[Records]:
 
 @contextmanager
 def _opened(context: typer.Context) -> Iterator[SqlStore]:
-    try:
+    with refusing():
         store = SqlStore.open(context.obj.url)
         try:
             yield store
         finally:
             store.close()
-    except (PoolError, ValueError) as error:
-        text = error.detail if isinstance(error, PoolError) else str(error)
-        text = printable_lines(f"plugvault ecosystem: {text}")
+
+
+@contextmanager
+def refusing(about: str = "") -> Iterator[None]:
+    """End the command with exit status 1, and one line, for an error of the ecosystem's own
+    classes. about: what the line begins with."""
+    try:
+        yield
+    except (EvccError, ValueError) as error:
+        text = (error.detail or error.reason) if isinstance(error, EvccError) else str(error)
+        text = printable_lines(f"plugvault ecosystem: {about}{text}")
         typer.secho(text, err=True, fg="red")
         raise typer.Exit(1) from error
 

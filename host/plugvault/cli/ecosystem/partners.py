@@ -13,7 +13,6 @@ from plugvault.federation.peers import NO_BROADCAST, Link
 from plugvault.pools import audit, clients, peers, providers
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.records import Client
-from plugvault.printable import printable_lines
 from plugvault.roles.client import OpcpError
 
 app = common.new_group("List and change clients, other ecosystems and provider identifiers.")
@@ -134,17 +133,17 @@ def check(
     """Ask another ecosystem for its roots, to test the link to it."""
     with common.reading(context) as records:
         state = peers.get(records, name).state
-    links = _links(context)
-    if name not in links:
+    with common.refusing():
+        link = _links(context).get(name)
+    if link is None:
         raise typer.BadParameter(f"{name} has no link yet: `partners link`")
-    try:
-        with links[name].open() as client:
-            answer = client.call("GET", "/v1/root/rootCerts", headers=NO_BROADCAST)
-    except OpcpError as error:
-        text = printable_lines(f"plugvault ecosystem: {name}: {error.detail}")
-        typer.secho(text, err=True, fg="red")
-        raise typer.Exit(1) from error
-    count = len(answer["RootCertificateCollection"]["rootCertificates"])
+    with common.refusing(f"{name}: "), link.open() as client:
+        answer = client.call("GET", "/v1/root/rootCerts", headers=NO_BROADCAST)
+        try:
+            count = len(answer["RootCertificateCollection"]["rootCertificates"])
+        except (KeyError, TypeError) as error:
+            text = f"{link.audience} answers, and not with roots: is it an ecosystem?"
+            raise OpcpError("answer", text) from error
     text = f"{name} answers and has {count} roots; here it is {state}"
     common.print_done(context, text, name=name, roots=count, state=state)
 
