@@ -13,7 +13,7 @@ from joserfc.jwk import RSAKey
 
 from plugvault.ecosystem import assembly
 from plugvault.opcp import tokens as tokens_module
-from plugvault.opcp.tokens import LIFETIME, TokenError, Tokens
+from plugvault.opcp.tokens import LIFETIME, SKEW, TokenError, Tokens
 from plugvault.pools import clients, providers
 from plugvault.pools.caller import ADMIN, MO_EXTERNAL_PKI, OEM, Caller
 from plugvault.store import SqlStore
@@ -169,6 +169,18 @@ def test_an_expired_token_is_refused_even_after_it_was_good(
         clock.now = NOW
 
 
+def test_a_token_of_a_clock_ahead_is_refused_after_it_was_good(tokens: Tokens, clock: Clock):
+    client_id, secret = register_client(tokens)
+    clock.now = NOW + 365 * 86_400
+    try:
+        ahead = tokens.issue(client_id, secret, AUDIENCE)
+        tokens.read(ahead)
+    finally:
+        clock.now = NOW
+    with pytest.raises(TokenError, match="issued in the future"):
+        tokens.read(ahead)
+
+
 def forged(claims: dict, key, algorithm: str) -> str:
     return jwt.encode({"alg": algorithm}, claims, key, algorithms=[algorithm])
 
@@ -204,6 +216,8 @@ def test_a_changed_claim_is_refused(tokens: Tokens, token: str):
         ("iss", "https://example.com/"),
         ("exp", None),
         ("exp", "tomorrow"),
+        ("iat", None),
+        ("iat", NOW + SKEW + 1),
         (f"{AUDIENCE}/role", None),
     ],
 )

@@ -58,7 +58,7 @@ class Tokens:
         self._kid = self._public.thumbprint()
         self._key = RSAKey(key, self._public.as_dict())
         # The keys are digests, because a token can have any length.
-        self._verified: dict[bytes, tuple[Caller, int]] = {}
+        self._verified: dict[bytes, tuple[Caller, int, int]] = {}  # caller, issued, expires
         self._known: dict[bytes, _Known] = {}
 
     @property
@@ -120,7 +120,10 @@ class Tokens:
         key = digest(token)
         verified = self._verified.get(key) or self._verify(token)
         bounded.put(self._verified, _KNOWN, key, verified)
-        claimed, expires = verified
+        claimed, issued, expires = verified
+        # A clock that was ahead may have verified it.
+        if issued > self._clock() + SKEW:
+            raise TokenError("The access token was issued in the future.")
         if expires <= self._clock():
             raise TokenError("The access token has expired.")
         with self._store.read() as records:
@@ -131,7 +134,7 @@ class Tokens:
         bounded.put(self._known, _KNOWN, key, _Known(caller, expires, time.monotonic() + LOOK))
         return caller
 
-    def _verify(self, token: str) -> tuple[Caller, int]:
+    def _verify(self, token: str) -> tuple[Caller, int, int]:
         try:
             claims = jwt.decode(token, self._public, algorithms=ALGORITHMS).claims
             expected = jwt.JWTClaimsRegistry(
@@ -140,6 +143,7 @@ class Tokens:
                 iss={"essential": True, "value": f"{self.audience}/"},
                 aud={"essential": True, "value": self.audience},
                 exp={"essential": True},
+                iat={"essential": True},
             )
             expected.validate(claims)
             roles, wmis, providers, operators = (
@@ -150,7 +154,7 @@ class Tokens:
             caller = Caller(name, roles, wmis, providers, operators, str(claims["azp"]))
         except (JoseError, ValueError, KeyError, TypeError) as error:
             raise TokenError(f"The access token is not valid ({type(error).__name__}).") from error
-        return caller, int(claims["exp"])
+        return caller, int(claims["iat"]), int(claims["exp"])
 
 
 def _intersection(claimed: Caller, now: Caller) -> Caller:
