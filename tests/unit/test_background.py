@@ -12,6 +12,7 @@ from fixtures.pools import Pools
 from plugvault import delivery
 from plugvault.delivery import plausible
 from plugvault.ecosystem import background
+from plugvault.opcp.services import Settings
 from world import NOW
 
 
@@ -50,7 +51,7 @@ def test_neither_records_nor_events_are_deleted_at_a_time_that_leaps(
     services: Any = SimpleNamespace(
         store=pools.store,
         authorities=(),
-        settings=SimpleNamespace(keep_events=1.0),
+        settings=Settings(keep_events=1.0),
         webhook_secret=None,
         clock=None,
     )
@@ -58,6 +59,7 @@ def test_neither_records_nor_events_are_deleted_at_a_time_that_leaps(
     years = NOW + 1000 * plausible.LEAP
     with pools.store.read() as records:
         events = records.events.since(0, None, 100)
+    assert "waits" in tasks
     for name in ("cleansing", "old events"):
         tasks[name].run(pools.store, NOW)
         tasks[name].run(pools.store, years)

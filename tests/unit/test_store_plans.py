@@ -88,6 +88,7 @@ CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "delivery settled": lambda r: r.deliveries.settle(DELIVERY, DELIVERY),
     "deliveries claimed": lambda r: r.deliveries.claim("w", 5, 9, 10),
     "deliveries due": lambda r: r.deliveries.due(5),
+    "waits ended": lambda r: r.deliveries.end_waits(5, 9, 9),
     "deliveries of an endpoint": lambda r: r.deliveries.of_endpoint("w", None, 10),
     "dead deliveries": lambda r: r.deliveries.of_endpoint("w", "dead", 10),
     "deliveries without an endpoint": lambda r: r.deliveries.forget_deleted(),
@@ -112,6 +113,7 @@ CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "job": lambda r: r.jobs.get("j"),
     "job put": lambda r: r.jobs.put(Job("j", "terminate", "DEPVT", "me", 1)),
     "job claimed": lambda r: r.jobs.claim(5, 9),
+    "leases of jobs ended": lambda r: r.jobs.end_leases(9),
 }
 
 # Tables that stay small are read whole where all of them are wanted.
@@ -121,8 +123,10 @@ WHOLE = {
     "contracts ended": {"chains"},
     "deliveries due": {"endpoints"},
     "events forgotten": {"endpoints"},
+    "waits ended": {"endpoints"},
     "deliveries without an endpoint": {"ids"},  # made in the statement, one for each endpoint
     "job claimed": {"jobs"},  # the waiting ones, by the index that holds no others
+    "leases of jobs ended": {"jobs"},
 }
 
 

@@ -9,11 +9,13 @@ settles it in one transaction with the events that follow from its outcome.
 from plugvault.delivery.periodic import TASKS, PeriodicTask, PurgeEvents, run
 from plugvault.delivery.plausible import AtPlausibleTime
 from plugvault.delivery.revocation import RecheckRevocation
+from plugvault.delivery.waits import EndWaits
 from plugvault.delivery.worker import Worker
 
 __all__ = [
     "TASKS",
     "AtPlausibleTime",
+    "EndWaits",
     "PeriodicTask",
     "PurgeEvents",
     "RecheckRevocation",

@@ -18,6 +18,7 @@ from plugvault.pools.records import Delivery, Event
 from plugvault.pools.repositories import Records
 
 REFUSED, GONE = (400, 409), 410
+_DOUBLINGS = 30  # of the pause, at most: a float has an end
 
 
 class DeliverySettings(Protocol):
@@ -48,7 +49,7 @@ def settle(
     nothing when another worker has leased the delivery meanwhile and will settle it.
     """
     state, follow_up = _verdict(status, leased.attempts, settings.retries)
-    retry_at = now + settings.retry_after * 2**leased.attempts
+    retry_at = now + _pause(settings, leased.attempts)
     settled = replace(
         leased,
         state=state,
@@ -69,6 +70,15 @@ def settle(
         events.publish(
             records, kind, payload["emaid"][:5], payload, now, event.vehicle, event.namespace
         )
+
+
+def longest_wait(settings: DeliverySettings) -> float:
+    """Seconds until the last retry of a delivery, from the attempt before it."""
+    return _pause(settings, max(0, settings.retries - 1))
+
+
+def _pause(settings: DeliverySettings, attempts: int) -> float:
+    return settings.retry_after * 2 ** min(attempts, _DOUBLINGS)
 
 
 def _verdict(status: int, attempts: int, retries: int) -> tuple[str, str]:

@@ -14,6 +14,7 @@ log = logging.getLogger("plugvault.ecosystem.background")
 RESTART = 1.0  # seconds after an error until the work begins again
 RECHECK_INTERVAL = 3600.0  # seconds between two rounds of requests to foreign CAs
 CLEANSING_INTERVAL = 60.0  # seconds between two searches for ended records
+WAITS_INTERVAL = 60.0  # seconds between two searches for waits that a wrong clock has made
 PURGE_INTERVAL = 600.0  # seconds between two searches for old events
 
 
@@ -64,6 +65,7 @@ def run(services: Services, stop: threading.Event) -> None:
             delivery.PeriodicTask(
                 "cleansing", CLEANSING_INTERVAL, AtPlausibleTime("cleansing", cleanse)
             ),
+            delivery.PeriodicTask("waits", WAITS_INTERVAL, delivery.EndWaits(services.settings)),
             delivery.PeriodicTask("revocation", RECHECK_INTERVAL, recheck),
             delivery.PeriodicTask("old events", PURGE_INTERVAL, purge),
         ),

@@ -208,6 +208,11 @@ class Deliveries(Protocol):
         when its lease has passed to another worker."""
         ...
 
+    def end_waits(self, now: float, due: float, lease: float) -> None:
+        """Make pending deliveries due at `now` that are due later than `due`, and end leases that
+        end later than `lease`."""
+        ...
+
     def forget_deleted(self) -> None:
         """Delete deliveries whose endpoint does not exist. One remains when an event is published
         while its endpoint is deleted."""
@@ -259,6 +264,10 @@ class Jobs(Repository[Job], Protocol):
 
     def claim(self, now: float, until: float) -> Job | None:
         """One waiting job that no worker has leased, leased until `until`. None without one."""
+        ...
+
+    def end_leases(self, lease: float) -> None:
+        """End leases of waiting jobs that end later than `lease`."""
         ...
 
 

@@ -232,6 +232,11 @@ class SqlDeliveries(Rows[records.Delivery]):
         rows = self._transaction.rows(_IN_STATE if state else _LISTED, values)
         return [self._with_event(row) for row in rows]
 
+    def end_waits(self, now: float, due: float, lease: float) -> None:
+        self._outbox.flush()
+        self._transaction.run(_END_DUE, {"now": now, "latest": due})
+        self._transaction.run(_END_LEASE, {"now": now, "latest": lease})
+
     def forget_deleted(self) -> None:
         without_endpoint = self._transaction.rows(_WITHOUT_ENDPOINT, {})
         ids = [{"endpoint_id": endpoint_id} for (endpoint_id,) in without_endpoint]
@@ -309,6 +314,22 @@ _SETTLE = (
     )
     .values({name: bindparam(name) for name in ("state", "attempts", "due", "lease", "outcome")})
 )
+# By endpoint first, as in the index of the pending deliveries.
+_OF_ENDPOINTS = (_delivery.endpoint_id.in_(select(_endpoint.endpoint_id)), _UNLEASED[0])
+_END_DUE = (
+    tables.deliveries.update()
+    .where(*_OF_ENDPOINTS, _delivery.due > bindparam("latest"))
+    .values(due=bindparam("now"))
+)
+_END_LEASE = (
+    tables.deliveries.update()
+    .where(
+        *_OF_ENDPOINTS,
+        _delivery.due <= bindparam("now"),
+        _delivery.lease > bindparam("latest"),
+    )
+    .values(lease=0.0)
+)
 _LISTED = (
     select(tables.deliveries, tables.events)
     .where(
@@ -384,6 +405,9 @@ class SqlJobs(Rows[records.Job]):
         self.put(job)
         return job
 
+    def end_leases(self, lease: float) -> None:
+        self._transaction.run(_END_LEASES, {"latest": lease})
+
 
 _job = tables.jobs.c
 _WAITING_JOB = (
@@ -392,4 +416,9 @@ _WAITING_JOB = (
     .order_by(_job.asked)
     .limit(literal_column("1"))
     .with_for_update(skip_locked=True)
+)
+_END_LEASES = (
+    tables.jobs.update()
+    .where(_job.state == literal_column("'waiting'"), _job.lease > bindparam("latest"))
+    .values(lease=0.0)
 )
