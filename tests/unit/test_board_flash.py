@@ -32,12 +32,14 @@ class Refusing(Record):
         return False
 
 
-def flash(board: UnixBoard, tmp_path: Path, record: Record, **wishes: object) -> None:
+def flash(board: UnixBoard, tmp_path: Path, record: Record, **wishes: object) -> dict[str, Any]:
+    """The record of one run."""
     chosen = Wishes(port="/dev/null", link="/dev/zero", uart=UART, maker=MAKER)
     chosen = dataclasses.replace(chosen, **wishes)  # type: ignore[arg-type]
     boards = Boards(tmp_path / "data")
     with Flash(boards, chosen, record, lambda device, soft_reset: board.repl()) as run:
         run.run()
+    return run.result
 
 
 def test_refused_board_is_unchanged_and_runs_again(
@@ -113,7 +115,7 @@ def test_contracts_are_removed_by_the_maker_and_no_file_of_a_store_is_touched(
 
     @contextlib.contextmanager
     def bench(board: object) -> Iterator[Any]:
-        yield SimpleNamespace(status=lambda: {"runtime": "micropython", "contracts": []})
+        yield SimpleNamespace(status=lambda: {"runtime": "micropython", "certified": False})
 
     monkeypatch.setattr(flash_module, "BoardMaker", Maker)
     monkeypatch.setattr(flash_module, "BoardBench", bench)
@@ -218,3 +220,29 @@ def test_dry_run_makes_no_board_here_and_writes_nothing_there(
     assert record.steps == ["board", "files"]
     assert unix_board.flash.read_bytes() == before
     assert not (tmp_path / "data").exists()
+
+
+def test_user_who_does_not_agree_to_erase_the_car_keeps_it(
+    unix_board: UnixBoard, tmp_path: Path
+) -> None:
+    record = Refusing()
+    with pytest.raises(DeviceError, match="nothing was erased"):
+        flash(unix_board, tmp_path, record, erase_car=True)
+    assert record.questions == [flash_module._ERASE_CAR]
+    assert unix_board.transports == []
+
+
+def test_dry_run_lists_the_files_of_the_car_in_the_configured_store_and_erases_none(
+    unix_board: UnixBoard, tmp_path: Path
+) -> None:
+    with unix_board.repl() as repl:
+        repl.run("import os\nos.mkdir('own')")
+    unix_board.put("own/identity", b"x")
+    before = unix_board.files()
+    record = Refusing()
+    config = configured(tmp_path, MAKER, "own")
+    wishes = {"uart": None, "maker": None, "config": config, "dry_run": True}
+    result = flash(unix_board, tmp_path, record, erase_car=True, **wishes)
+    assert result["car"] == {"files": ["/own/identity"]}
+    assert record.questions == []
+    assert unix_board.files() == before

@@ -5,6 +5,7 @@
     facts           what a board is, and whether the module can run on it
     bytecode        the module's files, compiled for the board
     copying         the files of a board: what differs, and the switch to the new ones
+    erasure         a board's car, erased with its keys
     configuration   config.json, and the pins of each kind of board
     firmware        MicroPython itself: the check of a UF2 or .bin, and its way onto a board
     folder          what this computer keeps of its boards: tokens, keys, ports

@@ -28,6 +28,8 @@ from plugvault.vault_service.service import VaultService
 ANSWER = 90.0  # seconds: a module that has just started loads its tables and its keys first
 REQUEST = 120.0  # seconds for a request of the maker: a board verifies each signature in seconds
 _TRY = 5.0
+_DAMAGED = "start: damaged: "
+_EMPTY_CAR = "`plugvault flash --erase-car` makes the board an empty car, without its keys"
 _UNANSWERED = (
     "the module does not answer. Is the adapter's RX at the board's TX, its TX at RX, and ground"
     " at ground? `plugvault board reset` starts the module again, `plugvault board log` shows it"
@@ -82,13 +84,16 @@ class BoardBench(Startable):
         """The module's status, requested again until the module answers. timeout: seconds, None
         for `ANSWER`.
 
-        Raises: DeviceError("silent"); BenchError as `Bench.request`.
+        Raises: DeviceError("silent", or "state" for a damaged store); BenchError as
+        `Bench.request`.
         """
         deadline = time.monotonic() + (ANSWER if timeout is None else timeout)
         while True:
             try:
                 return self.bench.status(_TRY)
             except BenchError as error:
+                if error.detail.startswith(_DAMAGED):
+                    raise DeviceError("state", f"{error.detail}. {_EMPTY_CAR}") from error
                 if error.reason != "timeout":
                     raise
                 if time.monotonic() > deadline:

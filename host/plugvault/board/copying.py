@@ -9,6 +9,7 @@ the board's files (`Repl.root`).
 
 import ast
 import hashlib
+import posixpath
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -177,13 +178,13 @@ def copy(
 
 def read(repl: Repl, path: str) -> bytes | None:
     """The bytes of a small file on the board; None if there is none. Raises: DeviceError."""
-    data: bytes | None = repl.run(_READ % (repl.root + path))
+    data: bytes | None = repl.run(_READ % posixpath.join(repl.root, path))
     return data
 
 
 def remove(repl: Repl, paths: Sequence[str]) -> None:
     """Remove files of the board; those that are missing are no error. Raises: DeviceError."""
-    repl.run(_REMOVE % ([repl.root + path for path in paths],))
+    repl.run(_REMOVE % ([posixpath.join(repl.root, path) for path in paths],))
 
 
 def switch(repl: Repl) -> None:
@@ -210,15 +211,16 @@ def _ordered(paths: Mapping[str, bytes]) -> list[str]:
 def _hashes(repl: Repl, places: Sequence[str]) -> dict[str, str]:
     lines: list[str] = []
     repl.run(_HASHES % (repl.root, list(places)), lines.append)
-    return dict(map(_pair, lines))
+    return dict(map(pair, lines))
 
 
-def _pair(line: str) -> tuple[str, str]:
+def pair(line: str) -> tuple[str, str]:
+    """Two texts in a line of a script's output. Raises: DeviceError("script")."""
     try:
-        path, sha256 = ast.literal_eval(line)
+        first, second = ast.literal_eval(line)
     except (ValueError, SyntaxError, TypeError) as error:
-        raise DeviceError("script", f"not a file's hash: {line[:200]!r}") from error
-    return str(path), str(sha256)
+        raise DeviceError("script", f"not two texts: {line[:200]!r}") from error
+    return str(first), str(second)
 
 
 def _check(hashes: Mapping[str, str], files: Mapping[str, bytes], suffix: str = "") -> None:

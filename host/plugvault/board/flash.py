@@ -6,12 +6,12 @@ beside the old ones until the hash of each is checked (`copying`). The start com
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from plugvault.board import bytecode, configuration, copying, facts, firmware, ports
+from plugvault.board import bytecode, configuration, copying, erasure, facts, firmware, ports
 from plugvault.board.bench import BoardBench
 from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
@@ -22,6 +22,11 @@ from plugvault.board.ports import ESPRESSIF_USB, SerialPort
 from plugvault.board.repl import Repl, wait_for_port
 from plugvault.ecosystem import Ecosystem
 
+_ERASE_CONTRACTS = "Erase the board's contracts, and destroy their keys?"
+_ERASE_CAR = (
+    "Erase the car on this board: its certificate, contracts, trust anchors and time, and destroy"
+    " its keys?"
+)
 _CLOCK = "from evcc.ports import board\nboard.set_clock(%d)"
 
 
@@ -57,6 +62,7 @@ class Wishes:
     maker: bytes | None = None
     firmware: Path | None = None
     erase_contracts: bool = False
+    erase_car: bool = False
     dry_run: bool = False
     store: str = configuration.STORE
 
@@ -130,21 +136,26 @@ class Flash:
         if self.wishes.dry_run:
             known = self.boards.get(described.uid)
             self._compare(repl, described, self._files(described, known))
+            self._find_car(repl)
             return None
         board = self._prepare(described, port, found)
         copying.switch(repl)
+        car = self._find_car(repl)  # before a new configuration hides its store
         self._copy(repl, described, self._files(described, board))
+        if self.wishes.erase_car:
+            board = self._erase_car(repl, board, car)
         board.save()  # not before: the user may have refused another maker
         self._set_clock(repl)
         return board
 
     def _agree_to_erase(self) -> None:
         """Only the board's maker can have its contracts removed and their keys destroyed."""
-        if self.wishes.dry_run or not self.wishes.erase_contracts:
+        wishes = self.wishes
+        if wishes.dry_run or not (wishes.erase_contracts or wishes.erase_car):
             return
-        if not self.report.agree("Erase the board's contracts, and destroy their keys?"):
+        if not self.report.agree(_ERASE_CAR if wishes.erase_car else _ERASE_CONTRACTS):
             raise DeviceError("config", "nothing was erased, and nothing flashed")
-        if self._maker() != self._own_maker():
+        if wishes.erase_contracts and self._maker() != self._own_maker():
             raise DeviceError(
                 "config",
                 "only the board's maker erases its contracts, and the maker in"
@@ -301,6 +312,28 @@ class Flash:
         if changes:
             self.report.step("copied", "every file is there, checked by its SHA-256")
 
+    def _find_car(self, repl: Repl) -> list[str]:
+        """The files of the car that is to be erased."""
+        if not self.wishes.erase_car:
+            return []
+        paths = erasure.find(repl, self._store())
+        self.result["car"] = {"files": paths}
+        self.report.step("car", f"{len(paths)} files to erase")
+        return paths
+
+    def _store(self) -> str:
+        """The store in the board's next configuration."""
+        if self.wishes.config:
+            store = configuration.read(configuration.of_file(self.wishes.config))["store"]
+            return str(store)
+        return self.wishes.store
+
+    def _erase_car(self, repl: Repl, board: Board, paths: list[str]) -> Board:
+        keys = erasure.erase(repl, board, paths)
+        self.result["car"]["keys"] = keys
+        self.report.step("erased", f"{len(paths)} files of the car, and {keys} of its keys here")
+        return replace(board, pcid="")
+
     def _agree_to_other_maker(self, repl: Repl, config: bytes) -> None:
         """Ask before a board that obeys another maker gets a new one."""
         old = copying.read(repl, configuration.FILE)
@@ -333,6 +366,7 @@ class Flash:
             status = bench.status()
             self.report.step("answer", f"{status['runtime']} at {board.link}")
             if self._world is not None:
+                self._tell_of_another_car(board, status)
                 maker = BoardMaker(self._world, board, bench)
                 maker.set_time()
                 self.report.step("time", "given by the maker, who authenticated")
@@ -341,6 +375,15 @@ class Flash:
                     self.report.step("erased", f"{len(self.result['erased'])} contracts")
             self.result["status"] = bench.status()
         self.result["uid"], self.result["link"] = board.uid, board.link
+
+    def _tell_of_another_car(self, board: Board, status: Mapping[str, Any]) -> None:
+        """The next step, `board provision`, compares the certificate with the board's key."""
+        if status["certified"] and status["pcid"] != board.pcid:
+            self.report.step(
+                "car",
+                f"the board is already {status['pcid']}, by another data folder;"
+                " --erase-car makes it an empty car",
+            )
 
 
 def _wait_for_prompt(port: str | None, seconds: float = 40.0) -> None:

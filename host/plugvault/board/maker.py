@@ -76,12 +76,14 @@ class BoardMaker:
         """Give the board a provisioning certificate, its entry in PCP, and trust anchors. Returns
         {"pcid", "region", "anchors"}.
 
-        A board with a certificate keeps it.
+        A board with a certificate keeps it. Raises: DeviceError("state") for one that is not for
+        the board's key.
         """
         maker = self.connect()
         maker.set_time(int(time.time()))
         status = maker.status()
         if status.certified:
+            self._require_its_key(maker, status.pcid)
             self.board = self.board.save(pcid=status.pcid)
             return {"pcid": status.pcid, "region": status.region, "anchors": status.anchors}
         oem = self._world.oem
@@ -94,6 +96,24 @@ class BoardMaker:
         maker.install_certificate([leaf, *subs])
         self.board = self.board.save(pcid=pcid)
         return {"pcid": pcid, "region": REGION, "anchors": len(anchors)}
+
+    def _require_its_key(self, maker: Maker, pcid: str) -> None:
+        """Compare the board's key with the one in its certificate, as the pool has it."""
+        try:
+            certified = self._world.oem.point(pcid)
+        except OpcpError as error:
+            if error.status != 404:
+                raise
+            certified = b""
+        if certified == maker.car:
+            return
+        cause = "is for another key" if certified else "is of another maker"
+        raise DeviceError(
+            "state",
+            f"the board's certificate, {pcid}, {cause}: the board became a car with another data"
+            " folder. Name that folder by --data DIR, or make the board an empty car: `plugvault"
+            " flash --erase-car`",
+        )
 
     def trust(self, region: str) -> dict[str, Any]:
         """Replace the trust anchors by those of a sales region. Raises: DeviceError("config")."""

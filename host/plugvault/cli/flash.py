@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,14 @@ class FlashOptions:
             "--erase-contracts", help="Erase the board's contracts and their keys; asks first."
         ),
     ] = False
+    erase_car: Annotated[
+        bool,
+        typer.Option(
+            "--erase-car",
+            help="Erase the board's car: certificate, contracts, trust anchors, time, and its keys"
+            " in the token here; asks first.",
+        ),
+    ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
     ] = False
@@ -94,6 +103,8 @@ class FlashOptions:
             raise DeviceError("config", "--tx and --rx are pins of a UART: say --uart too")
         if self.config and (self.maker or self.uart is not None):
             raise DeviceError("config", "--config says everything: no --maker, --uart with it")
+        if self.erase_car and self.erase_contracts:
+            raise DeviceError("config", "--erase-car erases the contracts too: say one of them")
         return Wishes(
             port=self.port,
             link=self.link,
@@ -102,6 +113,7 @@ class FlashOptions:
             maker=configuration.maker_key(self.maker) if self.maker else None,
             firmware=self.firmware,
             erase_contracts=self.erase_contracts,
+            erase_car=self.erase_car,
             dry_run=self.dry_run,
         )
 
@@ -148,9 +160,9 @@ def flash(options: FlashOptions) -> None:
     old ones; Ctrl-C or a pulled cable leaves the old module or the new one.
 
     JSON: {"board": {"port", "uid", "machine", "micropython", "heap_free", "flash_free", …},
-    "files": {"changed", "removed", "unchanged", "bytes"}, "erased": [EMAID], "status", "uid",
-    "link"}, or {"error": {"reason", "detail"}}. Exits 0 when the module has answered over the
-    link, else 1.
+    "files": {"changed", "removed", "unchanged", "bytes"}, "erased": [EMAID], "car": {"files",
+    "keys"}, "status", "uid", "link"}, or {"error": {"reason", "detail"}}. Exits 0 when the module
+    has answered over the link, else 1.
 
         plugvault flash /dev/ttyACM0 --link /dev/ttyUSB0
     """
@@ -162,7 +174,9 @@ def flash(options: FlashOptions) -> None:
         if options.as_json:
             typer.echo(json.dumps(run.result, indent=1))
         elif not options.dry_run:
-            typer.echo(f"Done. Next: `plugvault board provision {run.result['board']['port']}`")
+            data = f" --data {shlex.quote(str(options.data))}" if options.data else ""
+            port = run.result["board"]["port"]
+            typer.echo(f"Done. Next: `plugvault board provision {port}{data}`")
 
 
 @contextmanager

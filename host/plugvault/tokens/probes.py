@@ -62,12 +62,13 @@ def _name(key: bytes) -> str:
     return f"contract {key.hex()}" if key else "damaged, without a name"
 
 
-def destroy_keys(location: TokenLocation, pin: str) -> int:
-    """Destroy the keys of every car in a token. Returns their number. Raises as
-    `TokenLocation.open`."""
+def destroy_keys(location: TokenLocation, pin: str, of: list[str] | None = None) -> int:
+    """Destroy the keys of every car in a token, or of these owners, in hexadecimal digits. Returns
+    their number. Raises as `TokenLocation.open`."""
     count = 0
     with closing(location.open(pin)) as vault:
-        for owner in {b"", *owners(vault)}:
+        chosen = {b"", *owners(vault)} if of is None else set(map(bytes.fromhex, of))
+        for owner in chosen:
             own = for_owner(vault, owner)
             keys = own.keys()
             for key, _ in keys:
