@@ -218,6 +218,7 @@ def test_dry_run_makes_no_board_here_and_writes_nothing_there(
     record = Record()
     flash(unix_board, tmp_path, record, dry_run=True)
     assert record.steps == ["board", "files"]
+    assert [text.split(" ")[0] for text in record.begun] == ["asking", "comparing"]
     assert unix_board.flash.read_bytes() == before
     assert not (tmp_path / "data").exists()
 

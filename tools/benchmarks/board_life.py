@@ -8,6 +8,7 @@ companies are an ecosystem in this process. `pauses_board.py` measures on the bo
 import json
 import subprocess
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ class Silent:
     """The reporter of a run of `Flash`: it agrees to everything."""
 
     def step(self, name: str, text: str) -> None: ...
+
+    def during(self, name: str, text: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def warn(self, text: str) -> None: ...
 
     def file(self, path: str, done: int, total: int) -> None: ...
 

@@ -10,6 +10,7 @@
     firmware        MicroPython itself: the check of a UF2 or .bin, and its way onto a board
     folder          what this computer keeps of its boards: tokens, keys, ports
     flash           all of it in order
+    reporter        the progress and the questions of a run
     bench           a flashed board on its link, with its vault
     simulated       the emulated Pico
 

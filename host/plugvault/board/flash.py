@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from plugvault.board import bytecode, configuration, copying, erasure, facts, firmware, ports
 from plugvault.board.bench import BoardBench
@@ -20,6 +20,7 @@ from plugvault.board.folder import Board, Boards
 from plugvault.board.maker import BoardMaker, ecosystem
 from plugvault.board.ports import ESPRESSIF_USB, SerialPort
 from plugvault.board.repl import Repl, wait_for_port
+from plugvault.board.reporter import Reporter
 from plugvault.ecosystem import Ecosystem
 
 _ERASE_CONTRACTS = "Erase the board's contracts, and destroy their keys?"
@@ -28,22 +29,6 @@ _ERASE_CAR = (
     " its keys?"
 )
 _CLOCK = "from evcc.ports import board\nboard.set_clock(%d)"
-
-
-class Reporter(Protocol):
-    """Shows the work to a user or a script, and asks questions."""
-
-    def step(self, name: str, text: str) -> None:
-        """Report a finished step. name: a word; text: its result."""
-
-    def file(self, path: str, done: int, total: int) -> None:
-        """Report a copied file. done, total: bytes."""
-
-    def agree(self, question: str) -> bool:
-        """Whether the user agrees."""
-
-    def choose_port(self, question: str, found: list[SerialPort]) -> str | None:
-        """The user's choice of a port; None without one."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +102,9 @@ class Flash:
 
     def _with_prompt(self, port: SerialPort, found: list[SerialPort]) -> Board | None:
         """Do the work at the prompt, and then start the board's module, also after a failure."""
-        with self._opened(port.device, port.vid != ESPRESSIF_USB) as repl:
+        with contextlib.ExitStack() as stack:
+            with self.report.during("prompt", f"asking {port.device} for its prompt"):
+                repl = stack.enter_context(self._opened(port.device, port.vid != ESPRESSIF_USB))
             try:
                 board = self._at_the_prompt(repl, port, found)
             except BaseException:
@@ -282,7 +269,8 @@ class Flash:
     # -- on the board --
 
     def _compare(self, repl: Repl, described: Facts, files: dict[str, bytes]) -> copying.Changes:
-        changes = copying.compare(repl, files)
+        with self.report.during("files", "comparing with the board's files, by their SHA-256"):
+            changes = copying.compare(repl, files)
         copying.require_room(changes, described)
         self.result["files"] = {
             "changed": sorted(changes.changed),
@@ -362,8 +350,10 @@ class Flash:
 
     def _answer(self, board: Board) -> None:
         """Wait for the module; give it the time over the maker's channel, which keeps it."""
-        with BoardBench(board) as bench:
-            status = bench.status()
+        with contextlib.ExitStack() as stack:
+            with self.report.during("answer", f"waiting for the module at {board.link}"):
+                bench = stack.enter_context(BoardBench(board))
+                status = bench.status()
             self.report.step("answer", f"{status['runtime']} at {board.link}")
             if self._world is not None:
                 self._tell_of_another_car(board, status)

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +23,7 @@ from plugvault.board.folder import Boards, default_folder
 from plugvault.board.ports import SerialPort
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
+from plugvault.cli.waiting import waiting
 from plugvault.printable import printable, printable_lines
 
 Port = Annotated[
@@ -122,12 +123,19 @@ class FlashTerminal:
     """The progress for a user, on stderr if the result is JSON."""
 
     def __init__(self, as_json: bool, agrees: bool) -> None:
-        self._console = Console(stderr=as_json, highlight=False)
+        # The stream itself, because `sys.stdout` is another one while a board's prompt is opened.
+        self._console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False)
         self._agrees = agrees
 
     def step(self, name: str, text: str) -> None:
         self._console.print(f"[green]✓[/] {name:<9}", end=" ")
         self._console.print(printable_lines(text), markup=False, soft_wrap=True)
+
+    def during(self, name: str, text: str) -> AbstractContextManager[None]:
+        return waiting(self._console, name, text)
+
+    def warn(self, text: str) -> None:
+        self._console.print(printable_lines(text), style="red", markup=False, soft_wrap=True)
 
     def file(self, path: str, done: int, total: int) -> None:
         share = 100 * done // total if total else 100

@@ -7,6 +7,7 @@ board's configuration, key and contracts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,12 @@ class _Steps:
         self._report = report
 
     def step(self, name: str, text: str) -> None:
+        self._report(text)
+
+    def during(self, name: str, text: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def warn(self, text: str) -> None:
         self._report(text)
 
     def file(self, path: str, done: int, total: int) -> None:
