@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 
+from fixtures.firmware_files import RP2040, uf2
 from fixtures.flashing import Record
 from fixtures.unix_board import PICO, UnixBoard
-from plugvault.board import bytecode, configuration, copying, facts
+from plugvault.board import bytecode, configuration, copying, facts, firmware, ports
 from plugvault.board import flash as flash_module
 from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
+from plugvault.board.firmware import Image
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Boards
+from plugvault.board.ports import BRIDGE, SerialPort
+from plugvault.board.ports import OTHER as OTHER_KIND
 
 MAKER, OTHER = b"\x04" + bytes(64), b"\x04" + bytes([1]) * 64
 UART = BoardUart(1, 4, 5)
@@ -199,10 +203,8 @@ def test_firmware_is_compared_with_the_description_that_micropython_gives(
     described = dataclasses.replace(PICO, **change)
     compared: list[str] = []
     monkeypatch.setattr(facts, "ask", lambda repl: described)
-    monkeypatch.setattr(flash_module.firmware, "read", lambda path: SimpleNamespace(chip="RP2040"))
-    monkeypatch.setattr(
-        flash_module.firmware, "check", lambda image, machine: compared.append(machine)
-    )
+    monkeypatch.setattr(firmware, "read", lambda path: Image(path, "uf2", "RP2040"))
+    monkeypatch.setattr(firmware, "check", lambda image, machine: compared.append(machine))
     with contextlib.suppress(DeviceError):
         flash(unix_board, tmp_path, Record(), dry_run=True, firmware=tmp_path / "new.uf2")
     assert compared == [machine]
@@ -247,3 +249,42 @@ def test_dry_run_lists_the_files_of_the_car_in_the_configured_store_and_erases_n
     assert result["car"] == {"files": ["/own/identity"]}
     assert record.questions == []
     assert unix_board.files() == before
+
+
+def test_dry_run_with_firmware_ends_before_the_old_one_is_judged(
+    unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "OLDEST", (9, 0))
+    monkeypatch.setattr(firmware, "check", lambda image, machine: None)
+    path = tmp_path / "pico.uf2"
+    path.write_bytes(uf2(RP2040))
+    record = Record()
+    flash(unix_board, tmp_path, record, dry_run=True, firmware=path)
+    assert record.steps == ["firmware", "dry run"]
+    assert len(unix_board.transports) == 1  # its description, for the comparison with the file
+
+
+class Choosing(Record):
+    """A user at a terminal, who names the port."""
+
+    def choose_port(self, question: str, found: list[SerialPort]) -> str | None:
+        self.questions.append(question)
+        return found[-1].device
+
+
+@pytest.mark.parametrize("chooses", [False, True])
+def test_board_with_unknown_usb_numbers_is_asked_for(
+    unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chooses: bool
+) -> None:
+    feather = SerialPort("/dev/null", OTHER_KIND, "Feather 239A:80F2", "DF61", 0x239A)
+    adapter = SerialPort("/dev/zero", BRIDGE, "CP210x bridge", "0001", 0x10C4)
+    monkeypatch.setattr(ports, "find", lambda: [adapter, feather])
+    record = Choosing() if chooses else Record()
+    if chooses:
+        flash(unix_board, tmp_path, record, port=None, dry_run=True)
+        assert record.questions == ["Which port is the board's prompt?"]
+        assert "asking /dev/null" in record.begun[0]
+        return
+    with pytest.raises(DeviceError, match=r"/dev/zero .*; /dev/null \(Feather"):
+        flash(unix_board, tmp_path, record, port=None, dry_run=True)
+    assert unix_board.transports == []

@@ -138,6 +138,30 @@ def test_board_is_found_again_under_another_name() -> None:
     assert ports.with_serial_number("", [PHONE]) is None
 
 
+def test_number_that_several_adapters_share_finds_none_of_them() -> None:
+    same = SerialPort("/dev/ttyUSB2", BRIDGE, "CP210x bridge", ADAPTER.serial_number, 0x10C4)
+    assert ports.with_serial_number("0001", [ADAPTER, OTHER_ADAPTER]) == ADAPTER
+    assert ports.with_serial_number("0001", [ADAPTER, same]) is None
+
+
+def test_restarted_board_is_not_taken_for_its_neighbour_with_a_similar_number() -> None:
+    before = SerialPort("/dev/ttyACM0", PROMPT, "a Pico", "E6614104032B5A2A", 0x2E8A)
+    similar = SerialPort("/dev/ttyACM1", PROMPT, "a Pico", "E6614104032B5A2B", 0x2E8A)
+    again = SerialPort("/dev/ttyACM2", PROMPT, "a Pico", "E6614104032B5A2A", 0x2E8A)
+    assert ports.returned(before, [similar.device], [similar]) is None
+    assert ports.returned(before, [similar.device], [similar, again]) == again
+    assert ports.returned(None, [similar.device], [similar, again]) == again
+    assert ports.returned(None, [], [similar, again]) is None
+
+
+def test_restarted_esp_is_told_from_another_by_the_address_in_its_number() -> None:
+    before = SerialPort("/dev/ttyACM0", PROMPT, "own USB", "f412fa4000010000", 0x303A)
+    download = SerialPort("/dev/ttyACM1", PROMPT, "JTAG", "F4:12:FA:40:00:01", 0x303A)
+    second = SerialPort("/dev/ttyACM2", PROMPT, "JTAG", "F4:12:FA:40:00:02", 0x303A)
+    assert ports.returned(before, [], [second, download]) == download
+    assert ports.returned(download, [], [second, before]) == before
+
+
 def test_error_of_a_port_in_use_names_the_program() -> None:
     master, slave = os.openpty()
     name = os.ttyname(slave)

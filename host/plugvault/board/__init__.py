@@ -7,7 +7,10 @@
     copying         the files of a board: what differs, and the switch to the new ones
     erasure         a board's car, erased with its keys
     configuration   config.json, and the pins of each kind of board
-    firmware        MicroPython itself: the check of a UF2 or .bin, and its way onto a board
+    firmware        MicroPython as a file: the check of a UF2 or .bin
+    boot_drive      the drive onto which a UF2 is copied
+    espressif       esptool, which writes a .bin
+    micropython     MicroPython onto a board, from the check to its prompt
     folder          what this computer keeps of its boards: tokens, keys, ports
     flash           all of it in order
     reporter        the progress and the questions of a run

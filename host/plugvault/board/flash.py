@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from plugvault.board import bytecode, configuration, copying, erasure, facts, firmware, ports
+from plugvault.board import bytecode, configuration, copying, erasure, facts, ports
 from plugvault.board.bench import BoardBench
 from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
 from plugvault.board.facts import Facts
 from plugvault.board.folder import Board, Boards
 from plugvault.board.maker import BoardMaker, ecosystem
+from plugvault.board.micropython import MicroPython
 from plugvault.board.ports import ESPRESSIF_USB, SerialPort
 from plugvault.board.repl import Repl, wait_for_port
 from plugvault.board.reporter import Reporter
@@ -85,9 +86,13 @@ class Flash:
         After every failure the board has its old files or the new ones, and runs them.
         """
         self._agree_to_erase()
-        self._write_firmware()
+        port = None
+        if self.wishes.firmware is not None:
+            port = self._write_firmware(self.wishes.firmware)
+            if port is None:
+                return  # a dry run ends before the board is another one
         found = ports.find()
-        port = ports.choose_prompt(self.wishes.port, found)
+        port = port or self._choose_prompt(found)
         try:
             board = self._with_prompt(port, found)
         except DeviceError as error:
@@ -151,48 +156,34 @@ class Flash:
 
     # -- firmware --
 
-    def _write_firmware(self) -> None:
-        """Write MicroPython itself, if the user wants it, and wait for its prompt's port."""
-        path = self.wishes.firmware
-        if path is None:
-            return
-        image = firmware.read(path)
-        machine = self._machine()
-        firmware.check(image, machine)
+    def _write_firmware(self, path: Path) -> SerialPort | None:
+        """Write MicroPython itself, and return the port where it answers; None for a dry run."""
+        micropython = MicroPython(path, self.wishes.port, self.report, self._opened)
+        image = micropython.check()
         self.report.step("firmware", f"{path.name} is for {image.chip}")
         self.result["firmware"] = {"file": str(path), "chip": image.chip}
         if self.wishes.dry_run:
-            return
-        if image.kind == "bin":
-            port = ports.choose_prompt(self.wishes.port, ports.find()).device
-            firmware.write_bin(image, port)
-            wait_for_port(port)
-        else:
-            if machine:
-                self._enter_boot_drive()
-            firmware.write_uf2(image)
-            _wait_for_prompt(self.wishes.port)
-        self.report.step("firmware", f"{path.name} is on the board")
-
-    def _machine(self) -> str:
-        """The board's own description, "" if no MicroPython answers. (CircuitPython spells the
-        chips otherwise.)"""
-        try:
-            port = ports.choose_prompt(self.wishes.port, ports.find())
-            with self._opened(port.device, False) as repl:
-                described = facts.ask(repl)
-            return described.machine if described.name == "micropython" else ""
-        except DeviceError as error:
-            if error.reason in ("permission", "busy"):
-                raise
-            return ""
-
-    def _enter_boot_drive(self) -> None:
-        port = ports.choose_prompt(self.wishes.port, ports.find())
-        with self._opened(port.device, False) as repl:
-            repl.start("import machine\nmachine.bootloader()")
+            self.report.step("dry run", "heap, flash and files are seen after it is written")
+            return None
+        port = micropython.write(image)
+        self.report.step(
+            "firmware", f"{path.name} is on the board, which answers at {port.device}"
+        )
+        return port
 
     # -- before anything is written --
+
+    def _choose_prompt(self, found: list[SerialPort]) -> SerialPort:
+        """The port of the board's prompt, which the user chooses among several."""
+        try:
+            return ports.choose_prompt(self.wishes.port, found)
+        except DeviceError:
+            if self.wishes.port or not found:
+                raise
+            chosen = self.report.choose_port("Which port is the board's prompt?", found)
+            if chosen is None:
+                raise
+        return ports.named(chosen, found)
 
     def _look(self, repl: Repl) -> Facts:
         described = facts.ask(repl)
@@ -374,16 +365,3 @@ class Flash:
                 f"the board is already {status['pcid']}, by another data folder;"
                 " --erase-car makes it an empty car",
             )
-
-
-def _wait_for_prompt(port: str | None, seconds: float = 40.0) -> None:
-    """Wait until a board that has restarted shows its prompt's port."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            wait_for_port(ports.choose_prompt(port, ports.find()).device, 5.0)
-            return
-        except DeviceError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.5)

@@ -7,7 +7,8 @@ bridge beside it is taken for the board.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ _DEVICES: dict[tuple[int, int | None], tuple[str, str]] = {
 }
 # Own USB of an Espressif chip: it disappears in a soft reset.
 ESPRESSIF_USB = 0x303A
+_ADDRESS = 12  # digits of its address in its serial number, before others
 _HOLDERS = 4  # processes that a message names
 
 
@@ -121,9 +123,38 @@ def named(device: str, ports: Sequence[SerialPort]) -> SerialPort:
 
 
 def with_serial_number(number: str, ports: Sequence[SerialPort]) -> SerialPort | None:
-    """The port of a USB device with this serial number, under its present name; None without
-    one."""
-    return next((port for port in ports if number and port.serial_number == number), None)
+    """The only port of a USB device with this serial number, under its present name; None without
+    one. Many adapters have the same number, "0001"."""
+    same = [port for port in ports if number and port.serial_number == number]
+    return same[0] if len(same) == 1 else None
+
+
+def returned(
+    before: SerialPort | None, others: Collection[str], ports: Sequence[SerialPort]
+) -> SerialPort | None:
+    """The port of a board that has restarted, perhaps with another name and other USB numbers.
+
+    before: its port, None for a board without one; others: the devices that were there beside it.
+    An ESP32-S3 changes its numbers between download mode and MicroPython, and keeps its address,
+    which is part of its serial number. None: it is not there yet, or cannot be told from others.
+    """
+    if before is not None and (before.kind == BRIDGE or not before.vid):
+        return next((port for port in ports if port.device == before.device), None)
+    own = [port for port in ports if port.kind != BRIDGE]
+    same = [port for port in own if before and _chip(before) and _chip(port) == _chip(before)]
+    new = [port for port in own if port.device not in others]
+    for candidates in (same, [port for port in new if port.kind == PROMPT], new):
+        if len(candidates) == 1:
+            return candidates[0]
+    return None
+
+
+def _chip(port: SerialPort) -> str:
+    """The hexadecimal digits of a serial number that stay the same for one chip; "" without."""
+    digits = re.sub(r"[^0-9a-f]", "", port.serial_number.lower())
+    if len(digits) < _ADDRESS:
+        return ""
+    return digits[:_ADDRESS] if port.vid == ESPRESSIF_USB else digits
 
 
 def explain_refusal(device: str) -> DeviceError:

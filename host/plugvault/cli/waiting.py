@@ -34,12 +34,5 @@ def waiting(console: Console, name: str, text: str) -> Iterator[None]:
         console.print(line.__rich__(), soft_wrap=True)
         yield
         return
-    with Live(
-        line,
-        console=console,
-        refresh_per_second=2,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    ):
+    with Live(line, console=console, refresh_per_second=2, transient=True):
         yield
