@@ -237,10 +237,16 @@ def test_a_link_to_another_ecosystem_is_kept_beside_the_database(ecosystem: Tell
     assert len(ecosystem("partners", "list")) == 1  # the refused application added no client
     assert "no link yet" in ecosystem("partners", "check", "there", status=2)
     link = ("partners", "link", "there", "--client-id", "we")
-    empty = tmp_path / "empty.pem"
-    empty.write_text("no certificate")
-    error = ecosystem(*link, "--trust", str(empty), typed="secret\n", status=1)
-    assert "no certificate in PEM" in error
+    wrong = tmp_path / "wrong.pem"
+    for content in ("", "no root of Müller"):
+        wrong.write_text(content, encoding="utf-8")
+        error = ecosystem(*link, "--trust", str(wrong), typed="secret\n", status=2)
+        assert "--trust" in error
+        assert "wrong.pem" in error.replace(" ", "")
+    for typed in ("", "\n", "  \n", "sécret\n"):
+        assert "client_secret" in ecosystem(*link, typed=typed, status=2)
+    nameless = ("partners", "link", "there", "--client-id", "")
+    assert "--client-id" in ecosystem(*nameless, typed="secret\n", status=2)
     unknown = ("partners", "link", "unknown", "--client-id", "we")
     assert "no partner named unknown" in ecosystem(*unknown, typed="secret\n", status=1)
     assert not Links(tmp_path)
@@ -249,6 +255,20 @@ def test_a_link_to_another_ecosystem_is_kept_beside_the_database(ecosystem: Tell
     assert stat.S_IMODE((tmp_path / "partners.json").stat().st_mode) == 0o600
     assert b"secret" not in (tmp_path / "ecosystem.sqlite").read_bytes()
     assert done(ecosystem("audit"))[-1] == "partner linked"
+
+
+@pytest.mark.parametrize("form", [Encoding.DER, Encoding.PEM])
+def test_a_link_keeps_the_roots_of_its_https_from_any_form(
+    ecosystem: Tell, tmp_path: Path, form: Encoding
+):
+    ecosystem("partners", "apply", "there", "https://there.example/")
+    root, file = new_root("V2G"), tmp_path / "root"
+    note = "Müllers Wurzel\n".encode() if form == Encoding.PEM else b""
+    file.write_bytes(note + root.certificate.public_bytes(form))
+    arguments = ("partners", "link", "there", "--client-id", "we", "--trust", str(file))
+    ecosystem(*arguments, typed="secret\n")
+    pem = root.certificate.public_bytes(Encoding.PEM).decode()
+    assert Links(tmp_path)["there"].trust == pem
 
 
 def test_a_link_needs_the_folder(ecosystem: Tell, tmp_path: Path):

@@ -419,8 +419,8 @@ def with_a_password(file: Path) -> None:
 @pytest.mark.parametrize(
     "change, words",
     [
-        (junk, "not a private key in PEM without a password"),
-        (with_a_password, "not a private key in PEM without a password"),
+        (junk, "not a private key in PEM or DER without a password"),
+        (with_a_password, "not a private key in PEM or DER without a password"),
         (another_curve, "on another curve than P-256"),
         (lambda file: file.chmod(0o644), "chmod 600"),
         (lambda file: file.unlink(), "No such file"),

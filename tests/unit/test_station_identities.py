@@ -50,7 +50,7 @@ def test_a_wrong_identity_says_what_is_wanted(
         (str(alone), "FILE=LABEL is wanted"),
         (f"{alone}=", "FILE=LABEL is wanted"),
         (f"{alone}=leaf", "a leaf, its sub-CAs and the root"),
-        (f"{__file__}=leaf", "no certificates in PEM"),
+        (f"{__file__}=leaf", "and no certificate"),
     ):
         with pytest.raises(ValueError, match=words):
             own_identities([value], cpo_token)

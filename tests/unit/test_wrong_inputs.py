@@ -36,6 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "deep.json": b"[" * 200_000,
         "long.json": b'{"a": %s}' % (b"9" * 5000),
         "latin1.json": '{"a": "Müller"}'.encode("latin-1"),
+        "env.json": b'{"here": {}}',
         "one.http": b"### one\nGET http://127.0.0.1:1/\n",
         "root.der": pki.v2g_root.der,
         "leaf.der": pki.cps.der,
@@ -75,6 +76,7 @@ def make_ecosystem(folder: Path) -> None:
 
 
 ECO = "ecosystem --data {0}/eco "
+SANDBOX = "station --interface lo --sandbox https://127.0.0.1:1 "
 HELP = "--help` says more"
 # the command line: words of its one line, the input and the next step
 WRONG: dict[str, tuple[str, ...]] = {
@@ -134,6 +136,13 @@ WRONG: dict[str, tuple[str, ...]] = {
     "requests {0}/nothing": ("nothing", "No such file"),
     "requests {0}/text.txt --env {0}/text.txt": ("text.txt", "--requests DIR"),
     "requests {0}/one.http --env {0}/deep.json": ("deep.json", "--requests DIR"),
+    # roots to trust
+    "requests {0}/one.http --env {0}/env.json --trust {0}/text.txt": ("--trust", "text.txt"),
+    "requests {0}/one.http --env {0}/env.json --trust {0}/nothing": ("nothing", "No such file"),
+    SANDBOX + "--trust {0}/nothing": ("--trust", "nothing", "No such file", HELP),
+    SANDBOX + "--trust {0}/text.txt": ("--trust", "text.txt", "no certificate", HELP),
+    ECO + "partners link p1 --client-id c --trust {0}/nothing": ("--trust", "nothing", HELP),
+    ECO + "partners link p1 --client-id c --trust {0}/empty": ("--trust", "empty", HELP),
     # JSON of each wrong kind, in each place
     "inspect {0}/deep.json": ("deep.json", "nested too deep"),
     "inspect {0}/long.json": ("long.json", "a number of more than 4300 digits"),

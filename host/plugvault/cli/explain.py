@@ -27,7 +27,8 @@ from plugvault.explanation import (
 )
 from plugvault.explanation import explain as steps_of
 from plugvault.explanation.deviation import first_deviation, parse_theirs
-from plugvault.pki import forms
+from plugvault.pki import trusted
+from plugvault.pki.forms import FormError
 from plugvault.pki.layout import word_of
 from plugvault.printable import printable
 from plugvault.tokens import VaultError, agreement
@@ -159,9 +160,11 @@ def _circumstances(options: Options) -> Circumstances:
 
 def _anchors(file: Path) -> list[tuple[str, x509.Certificate]]:
     try:
-        roots = [x509.parse(der) for der in forms.certificates(file.read_bytes())]
-    except EvccError as error:
-        raise ExplainError("trust", f"{file}: {error.detail or error}") from error
+        roots = [x509.parse(der) for der in trusted.read(file)]
+    except FormError as error:
+        raise ExplainError("trust", f"--trust {error.detail}") from error
+    except x509.CertificateError as error:
+        raise ExplainError("trust", f"--trust {file}: {error.detail or error}") from error
     return [(_KINDS.get(word_of(root) or "", "V2G"), root) for root in roots]
 
 

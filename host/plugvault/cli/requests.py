@@ -18,7 +18,7 @@ def requests(
         typer.Option(help=f"File of variables. Default: {ENVIRONMENT} beside the first file."),
     ] = None,
     trust: Annotated[
-        Path | None, typer.Option(help="PEM file with the roots of an HTTPS server.")
+        Path | None, typer.Option(help="File with the roots of an HTTPS server, PEM or DER.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per request.")

@@ -8,7 +8,6 @@ here too.
 
 import base64
 import logging
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -21,7 +20,7 @@ from evcc.x509 import CertificateError
 from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import xml
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
-from plugvault.pki import path
+from plugvault.pki import forms, path, trusted
 from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
@@ -63,9 +62,9 @@ class Link(Credentials):
         trust = None
         if self.trust is not None:
             try:
-                trust = ssl.create_default_context(cadata=self.trust)
-            except ssl.SSLError as error:
-                raise ValueError("no certificate in PEM") from error
+                trust = trusted.tls(forms.certificates(self.trust.encode()))
+            except forms.FormError as error:
+                raise ValueError(f"its roots cannot be read: {error.detail}") from error
         return OpcpClient(self.audience, self, trust)
 
 
@@ -214,8 +213,12 @@ class Federation:
             if link and link != self._opened.get(name):
                 if name not in self._threads:
                     self._threads[name] = ThreadPoolExecutor(_THREADS, f"plugvault-{name}")
-                self._clients[name] = link.open()
                 self._opened[name] = link
+                self._clients.pop(name, None)
+                try:
+                    self._clients[name] = link.open()
+                except _UNUSABLE as error:
+                    log.warning("no link to %s: %s", name, error)
         return [(name, self._clients[name]) for name in names if name in self._clients]
 
     def _copy(self, name: str, client: OpcpClient, pcid: str) -> Provisioning | None:

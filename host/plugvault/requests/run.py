@@ -17,6 +17,8 @@ import httpx
 
 from evcc.errors import EvccError
 from plugvault import json_file
+from plugvault.pki import trusted
+from plugvault.pki.forms import FormError
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _ANSWER = re.compile(r"(\w+)\.response\.(body|headers)\.(?:\$\.)?(.+)")
@@ -71,7 +73,7 @@ def parse(text: str) -> list[HttpRequest]:
 def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iterator[Outcome]:
     """Carry out a file's requests in order, to the end or to the first without an answer.
 
-    `values`: the variables; `trust`: a file with the roots of an HTTPS server, PEM. Raises
+    `values`: the variables; `trust`: a file with the roots of an HTTPS server. Raises
     RequestsError: "file", "variable".
     """
     answers: dict[str, httpx.Response] = {}
@@ -103,9 +105,9 @@ def read_values(file: Path) -> dict[str, str]:
 
 def _trust(file: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=file)
-    except OSError as error:
-        raise RequestsError("file", f"{file}: no root certificates in it") from error
+        return ssl.create_default_context() if file is None else trusted.tls_of(file)
+    except FormError as error:
+        raise RequestsError("file", f"--trust {error.detail}") from error
 
 
 def _request(title: str, part: str) -> HttpRequest:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_private_key,
     load_pem_private_key,
 )
 
@@ -32,7 +33,8 @@ from evcc.vault.custody import DIALECTS
 from evcc.vault.pkcs11 import TokenVault, with_adopted_key
 from evcc.vault.possession import proves_possession
 from evcc.vault.schemes import SCHEMES
-from plugvault.pki import forms
+from plugvault.pki import trusted
+from plugvault.pki.forms import FormError
 
 _CURVE = SCHEMES["iso2"]
 _RESERVED = "plugvault-"  # begins the labels of the car's own keys
@@ -140,8 +142,8 @@ class _NoFiles:
 
 
 def read_key(file: Path) -> tuple[bytearray, bytes]:
-    """(scalar, point) of a private key in PEM: PKCS#8, or SEC 1. scalar: 32 bytes, which the
-    caller wipes; point: 65 bytes.
+    """(scalar, point) of a private key: PKCS#8 or SEC 1, in PEM or DER. scalar: 32 bytes, which
+    the caller wipes; point: 65 bytes.
 
     Raises: VaultError("refused"); its text contains nothing of the key.
     """
@@ -153,17 +155,18 @@ def read_key(file: Path) -> tuple[bytearray, bytes]:
             length = stream.readinto(data)
         if length > _LARGEST:
             raise VaultError("refused", f"{file} is longer than any key")
-        return _scalar(data, file)
+        return _scalar(memoryview(data)[:length], file)
     except OSError as error:
         raise VaultError("refused", f"{file}: {error.strerror}") from None
     finally:
         wipe(data)
 
 
-def _scalar(data: bytearray, file: Path) -> tuple[bytearray, bytes]:
-    problem = "not a private key in PEM without a password"
+def _scalar(data: memoryview, file: Path) -> tuple[bytearray, bytes]:
+    problem = "not a private key in PEM or DER without a password"
+    load = load_der_private_key if data[:1].tobytes() == b"\x30" else load_pem_private_key
     try:
-        key: Any = load_pem_private_key(data, None)
+        key: Any = load(data, None)
     except Exception:  # noqa: BLE001 - the library's error may contain the key
         key = None
     if key is not None:
@@ -241,8 +244,6 @@ def _prove(vault: TokenVault, point: bytes) -> None:
 def _certificates(file: Path) -> list[bytes]:
     """DER, leaf first."""
     try:
-        return forms.certificates(file.read_bytes())
-    except OSError as error:
-        raise VaultError("refused", f"{file}: {error.strerror}") from None
-    except forms.FormError as error:
-        raise VaultError("refused", f"{file}: {error.detail}; give PEM or DER") from None
+        return trusted.read(file)
+    except FormError as error:
+        raise VaultError("refused", error.detail) from None

@@ -1,5 +1,6 @@
 """`plugvault ecosystem partners`: clients, other ecosystems, provider identifiers."""
 
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ import typer
 from plugvault.cli.ecosystem import common
 from plugvault.ecosystem.links import Links
 from plugvault.federation.peers import NO_BROADCAST, Link
+from plugvault.pki import trusted
+from plugvault.pki.forms import FormError
 from plugvault.pools import audit, clients, peers, providers
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.records import Client
@@ -20,6 +23,7 @@ ClientId = Annotated[
     str, typer.Argument(metavar="CLIENT_ID", help="Client id, as `partners list` lists it.")
 ]
 Several = list[str] | None
+_CREDENTIAL = "a text in ASCII is wanted, as the other operator's `partners apply` prints it"
 
 
 @app.command("list")
@@ -102,21 +106,23 @@ def link(
     ],
     trust: Annotated[
         Path | None,
-        typer.Option(help="PEM file with the root of its HTTPS, if that is not public."),
+        typer.Option(help="File with the root of its HTTPS, PEM or DER, if that is not public."),
     ] = None,
 ) -> None:
     """Store the credentials for another ecosystem. The client_secret is asked for, or read from
     standard input. The link is used from the next request on. Each machine needs it."""
-    links = _links(context)
+    links, roots = _links(context), _pem(trust) if trust else None
     secret = (
         typer.prompt("client_secret", hide_input=True)
         if sys.stdin.isatty()
         else sys.stdin.readline().strip()
     )
+    for option, value in (("--client-id", client_id), ("client_secret", secret)):
+        if not (value and value.isascii() and value.isprintable()):
+            raise typer.BadParameter(_CREDENTIAL, param_hint=option)
     with common.writing(context) as records:
         peer = peers.get(records, name)
-        root = trust.read_text(encoding="utf-8") if trust else None
-        new = Link(client_id, secret, peer.url, root)
+        new = Link(client_id, secret, peer.url, roots)
         new.open().close()  # raises for an unreadable root
         audit.note(
             records, common.local_user().name, "partner linked", name, peer.url, time.time()
@@ -235,6 +241,15 @@ def _print_secret(context: typer.Context, credentials: tuple[str, str], **member
     client_id, secret = credentials
     text = f"client_id      {client_id}\nclient_secret  {secret}"
     common.print_done(context, text, client_id=client_id, client_secret=secret, **members)
+
+
+def _pem(file: Path) -> str:
+    """The certificates of --trust. Raises typer.BadParameter."""
+    try:
+        trusted.tls_of(file)  # none of them is damaged
+        return "".join(map(ssl.DER_cert_to_PEM_cert, trusted.read(file)))
+    except FormError as error:
+        raise typer.BadParameter(error.detail, param_hint="--trust") from error
 
 
 def _links(context: typer.Context) -> Links:

@@ -71,7 +71,7 @@ class Options:
     identity: Annotated[
         list[str] | None,
         typer.Option(
-            help="A certificate of your own PKI: a PEM file with leaf, sub-CAs and root, and the"
+            help="A certificate of your own PKI: a file with leaf, sub-CAs and root, and the"
             " label of its key in the CPO's token (--config). A vehicle gets the path to a root"
             " that it names, else that of the first one.",
             metavar="FILE=LABEL",

@@ -22,7 +22,7 @@ from plugvault.ecosystem import Ecosystem
 from plugvault.ecosystem.authorities import find_or_make
 from plugvault.ecosystem.companies import CHARGE_POINTS
 from plugvault.ecosystem.folder import Folder
-from plugvault.pki import path
+from plugvault.pki import forms, path, trusted
 from plugvault.roles.client import Credentials, OpcpError
 from plugvault.roles.cpo import ChargePointOperator, StationEntry
 from plugvault.station.connection import FetchContract
@@ -101,7 +101,7 @@ def _from_folder(stack: ExitStack, options: Options, folder: Path) -> Supply:
 
 def _from_sandbox(stack: ExitStack, options: Options, url: str, folder: Path) -> Supply:
     """A running ecosystem certifies a new key of this station, in a token of its own."""
-    client, credentials = client_of(url, options.trust)
+    client, credentials = client_of(url, options.trust, "--trust")
     cpo = ChargePointOperator(stack.enter_context(client))
     _announce(cpo, options.evse, credentials)
     store = Folder(folder, role_tokens=choose_roles(options.config))
@@ -165,19 +165,16 @@ class _Identities:
 
 
 def own_identities(values: Iterable[str], token: Token) -> list[Identity]:
-    """The identities of --identity FILE=LABEL. Raises OSError, ValueError, VaultError."""
+    """The identities of --identity FILE=LABEL. Raises ValueError, VaultError."""
     identities = []
     for value in values:
         file, _, label = value.rpartition("=")
         if not file or not label:
             raise ValueError(f"--identity {value}: FILE=LABEL is wanted")
         try:
-            ders = [
-                certificate.public_bytes(Encoding.DER)
-                for certificate in x509.load_pem_x509_certificates(Path(file).read_bytes())
-            ]
-        except ValueError as error:
-            raise ValueError(f"{file} has no certificates in PEM") from error
+            ders = trusted.read(Path(file))
+        except forms.FormError as error:
+            raise ValueError(f"--identity {error.detail}") from error
         if len(ders) < 2:
             raise ValueError(f"{file}: a leaf, its sub-CAs and the root are wanted, in this order")
         identities.append(

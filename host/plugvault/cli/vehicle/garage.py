@@ -28,7 +28,7 @@ from plugvault.cli.vehicle.options import REGION, Options
 from plugvault.demo.walkthrough import COUNTRY, MAKER
 from plugvault.ecosystem import PROVIDER_V2G, WMI, Ecosystem
 from plugvault.ecosystem.folder import Folder, write
-from plugvault.pki import forms
+from plugvault.pki import forms, trusted
 from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
 from plugvault.runtimes import Runtime
@@ -73,9 +73,11 @@ def world(stack: ExitStack, options: Options, folder: Path) -> World:
     if options.data is not None:
         raise GarageError("folder", "one of --sandbox and --data")
     token = Folder(folder / "maker").tokens(stack, "oem")["oem"]
-    maker, of_maker = client_of(options.sandbox, options.sandbox_trust)
+    maker, of_maker = client_of(options.sandbox, options.sandbox_trust, "--sandbox-trust")
     stack.enter_context(maker)
-    other, of_operator = client_of(options.sandbox, options.sandbox_trust, "PLUGVAULT_MO_CLIENT")
+    other, of_operator = client_of(
+        options.sandbox, options.sandbox_trust, "--sandbox-trust", "PLUGVAULT_MO_CLIENT"
+    )
     stack.enter_context(other)
     has_operator = of_maker is None or of_operator is not None  # in open mode no role needs any
     operator = Operator(other, PROVIDER_V2G) if has_operator else None
@@ -190,12 +192,12 @@ def _keep(folder: Path, kept: dict[str, Any]) -> None:
 
 
 def _trusted(options: Options) -> list[tuple[str, bytes]]:
-    """The roots of --trust, as anchors. Raises: GarageError, OSError."""
+    """The roots of --trust, as anchors. Raises: GarageError."""
     anchors = []
     for file in options.trust or ():
         try:
-            roots = forms.certificates(file.read_bytes())
+            roots = trusted.read(file)
         except forms.FormError as error:
-            raise GarageError("trust", f"{file}: {error.detail}; give PEM or DER") from error
+            raise GarageError("trust", f"--trust {error.detail}") from error
         anchors += [("V2G", root) for root in roots]
     return anchors

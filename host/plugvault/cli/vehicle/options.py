@@ -85,7 +85,8 @@ class Options:
     trust: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Install these V2G roots (PEM) in the vehicle, too: of a station's own PKI.",
+            help="Install these V2G roots (PEM or DER) in the vehicle, too: of a station's own"
+            " PKI.",
             metavar="FILE",
         ),
     ] = None
