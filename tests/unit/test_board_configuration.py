@@ -84,3 +84,28 @@ def test_text_that_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(DeviceError, match="--maker"):
         configuration.maker_key(text)
     assert configuration.maker_key(MAKER.hex()) == MAKER
+
+
+@pytest.mark.parametrize("vault", [{"name": "car"}, {"key_file": "/other"}])
+def test_vault_that_would_not_answer_the_board_is_refused(vault: dict[str, str]) -> None:
+    settings = json.loads(configuration.make(BoardUart(1), PICO.uid, MAKER))
+    settings["vault"].update(vault)
+    with pytest.raises(DeviceError, match=f"name and key_file are {PICO.uid} and /vault-key"):
+        configuration.completed(json.dumps(settings).encode(), PICO.uid, "/")
+
+
+def test_vault_of_the_board_itself_and_one_in_the_network_stay_as_they_are() -> None:
+    own = configuration.make(BoardUart(1), PICO.uid, MAKER, "/flash/")
+    relative = own.replace(b"/flash/", b"")
+    settings = json.loads(own)
+    settings["vault"] = {
+        "kind": "service", "host": "h", "port": 1, "name": "car", "key_file": "/flash/key"
+    }  # fmt: skip
+    for data in (own, relative, json.dumps(settings).encode()):
+        assert configuration.completed(data, PICO.uid, "/flash/") == data
+
+
+def test_store_outside_of_the_boards_files_is_refused() -> None:
+    data = configuration.make(BoardUart(1), PICO.uid, MAKER)
+    with pytest.raises(DeviceError, match="files are in /flash/, and /store is not"):
+        configuration.completed(data, PICO.uid, "/flash/")

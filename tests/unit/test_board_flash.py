@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 
 from fixtures.firmware_files import RP2040, uf2
 from fixtures.flashing import Record
-from fixtures.unix_board import PICO, UnixBoard
+from fixtures.unix_board import PICO, UID, UnixBoard
 from plugvault.board import bytecode, configuration, copying, facts, firmware, ports
 from plugvault.board import flash as flash_module
 from plugvault.board.configuration import BoardUart
@@ -82,7 +83,7 @@ def own_maker(monkeypatch: pytest.MonkeyPatch) -> None:
 def configured(tmp_path: Path, maker: bytes, store: str) -> Path:
     """A config.json that the user wrote."""
     file = tmp_path / "config.json"
-    file.write_bytes(configuration.make(UART, "car", maker, store=store))
+    file.write_bytes(configuration.make(UART, UID, maker, store=store))
     return file
 
 
@@ -288,3 +289,71 @@ def test_board_with_unknown_usb_numbers_is_asked_for(
     with pytest.raises(DeviceError, match=r"/dev/zero .*; /dev/null \(Feather"):
         flash(unix_board, tmp_path, record, port=None, dry_run=True)
     assert unix_board.transports == []
+
+
+class Knowing(Record):
+    """A user who knows a free UART of the board."""
+
+    def choose_uart(self, question: str) -> BoardUart | None:
+        super().choose_uart(question)
+        return BoardUart(3, 8, 9)
+
+
+@pytest.fixture
+def unanswered(monkeypatch: pytest.MonkeyPatch, softhsm: Path) -> None:
+    """The module is one file, and its answer is not waited for."""
+
+    @contextlib.contextmanager
+    def bench(board: object) -> Iterator[Any]:
+        yield SimpleNamespace(status=lambda: {"runtime": "micropython", "certified": False})
+
+    monkeypatch.setattr(flash_module, "BoardBench", bench)
+    monkeypatch.setattr(bytecode, "module", lambda facts: {"main.py": b"new"})
+    monkeypatch.setattr(flash_module, "_CLOCK", "%d")
+
+
+@pytest.mark.usefixtures("unanswered")
+def test_uart_of_an_unknown_kind_of_board_is_asked_for_once_and_has_the_speed_of_the_option(
+    unix_board: UnixBoard, tmp_path: Path
+) -> None:
+    record = Knowing()
+    flash(unix_board, tmp_path, record, uart=None, baud=9600)
+    (question,) = record.questions
+    assert question.startswith("Which UART of ")
+    settings = json.loads(unix_board.files()["config.json"])
+    assert settings["link"] == {"kind": "uart", "number": 3, "baud": 9600, "tx": 8, "rx": 9}
+    assert [board.baud for board in Boards(tmp_path / "data").all()] == [9600]
+
+
+@pytest.mark.usefixtures("softhsm")
+def test_unknown_uart_is_an_error_without_an_answer_and_nothing_is_written(
+    unix_board: UnixBoard, tmp_path: Path
+) -> None:
+    before = unix_board.files()
+    with pytest.raises(DeviceError, match=r"config: Which UART of .*--uart NUMBER"):
+        flash(unix_board, tmp_path, Record(), uart=None)
+    assert unix_board.files() == before
+
+
+@pytest.mark.usefixtures("unanswered")
+def test_known_kind_of_board_has_the_speed_of_the_option(stm32: UnixBoard, tmp_path: Path) -> None:
+    flash(stm32, tmp_path, Record(), uart=None, baud=9600)
+    settings = json.loads(stm32.files()["config.json"])
+    assert settings["link"] == {"kind": "uart", "number": 6, "baud": 9600}
+
+
+@pytest.mark.usefixtures("unanswered")
+def test_configuration_of_the_user_gets_the_name_and_key_file_of_the_boards_vault(
+    any_board: UnixBoard, tmp_path: Path
+) -> None:
+    file = configured(tmp_path, MAKER, "store")
+    settings = json.loads(file.read_text())
+    settings["vault"], settings["store"] = {"kind": "link"}, "own"
+    file.write_text(json.dumps(settings))
+    result = flash(any_board, tmp_path, Record(), uart=None, maker=None, config=file)
+    files, root = any_board.files(), result["board"]["root"]
+    vault = {"kind": "link", "name": UID, "key_file": f"{root}vault-key"}
+    assert json.loads(files["config.json"]) == {**settings, "vault": vault}
+    assert [board.key.encode() for board in Boards(tmp_path / "data").all()] == [
+        files["vault-key"]
+    ]

@@ -5,6 +5,7 @@ choice is the user's (`--uart`, `--tx`, `--rx`).
 """
 
 import json
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,32 @@ def of_file(path: Path) -> bytes:
         return checked(path.read_bytes())
     except OSError as error:
         raise DeviceError("config", f"{path}: {error.strerror}") from error
+
+
+def completed(data: bytes, name: str, root: str) -> bytes:
+    """A configuration of the user's for one board: with the name and the key file that `flash`
+    gives to the board's vault, where it says neither. The name is the chip's number, which the
+    user does not know before.
+
+    name, root: see `make`. Raises: DeviceError("config") for others, with which the vault would
+    not answer, and for a store that is not among the board's files.
+    """
+    settings = json.loads(data)
+    vault, store = settings["vault"], settings["store"]
+    if not posixpath.join(root, store).startswith(root):
+        raise DeviceError("config", f"store: the board's files are in {root}, and {store} is not")
+    if vault["kind"] != "link":
+        return data
+    key_file = root + KEY_FILE
+    if "name" not in vault:
+        settings["vault"] = {**vault, "name": name, "key_file": key_file}
+        return checked(json.dumps(settings, indent=1).encode())
+    if (vault["name"], posixpath.join(root, vault["key_file"])) != (name, key_file):
+        raise DeviceError(
+            "config",
+            f"vault: name and key_file are {name} and {key_file} on this board: leave both out",
+        )
+    return data
 
 
 def checked(data: bytes) -> bytes:

@@ -5,6 +5,7 @@ beside the old ones until the hash of each is checked (`copying`). The start com
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,13 +38,14 @@ class Wishes:
     """The user's options.
 
     port, link: devices, None to find them. uart: pins of the link, None for those of this kind of
-    board. config: a config.json that the user wrote; maker: another maker's key, 65 bytes. Without
-    both, the ecosystem in the folder of the boards is the maker.
+    board, with `baud`. config: a config.json that the user wrote; maker: another maker's key, 65
+    bytes. Without both, the ecosystem in the folder of the boards is the maker.
     """
 
     port: str | None = None
     link: str | None = None
     uart: BoardUart | None = None
+    baud: int = configuration.BAUD
     config: Path | None = None
     maker: bytes | None = None
     firmware: Path | None = None
@@ -73,6 +75,7 @@ class Flash:
         self._opened = opened
         self._stack = contextlib.ExitStack()
         self._world: Ecosystem | None = None
+        self._chosen_uart: BoardUart | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -131,9 +134,10 @@ class Flash:
             self._find_car(repl)
             return None
         board = self._prepare(described, port, found)
+        files = self._files(described, board)
         copying.switch(repl)
         car = self._find_car(repl)  # before a new configuration hides its store
-        self._copy(repl, described, self._files(described, board))
+        self._copy(repl, described, files)
         if self.wishes.erase_car:
             board = self._erase_car(repl, board, car)
         board.save()  # not before: the user may have refused another maker
@@ -215,11 +219,16 @@ class Flash:
         )
         return replace(board, baud=self._uart(described).baud, maker=self._maker().hex())
 
+    @functools.cached_property
+    def _config(self) -> bytes | None:
+        """The configuration that the user wrote."""
+        path = self.wishes.config
+        return configuration.of_file(path) if path else None
+
     def _maker(self) -> bytes:
         """The key that the board obeys."""
-        if self.wishes.config:
-            settings = configuration.read(configuration.of_file(self.wishes.config))
-            return bytes(settings["maker"])
+        if self._config:
+            return bytes(configuration.read(self._config)["maker"])
         if self.wishes.maker:
             return self.wishes.maker
         return self._own_maker()
@@ -231,27 +240,31 @@ class Flash:
         return self._world.telematics_key.point
 
     def _uart(self, described: Facts) -> BoardUart:
-        if self.wishes.config:
-            link = configuration.read(configuration.of_file(self.wishes.config))["link"]
-            return BoardUart(
-                link["number"], link.get("tx"), link.get("rx"), link.get("baud", 115200)
-            )
-        link = self.wishes.uart or configuration.default_link(described)
-        if link is None:
+        if self._config:
+            link = configuration.read(self._config)["link"]
+            baud = link.get("baud", configuration.BAUD)
+            return BoardUart(link["number"], link.get("tx"), link.get("rx"), baud)
+        if self._chosen_uart is None:
+            self._chosen_uart = self.wishes.uart or self._uart_of_kind(described)
+        return self._chosen_uart
+
+    def _uart_of_kind(self, described: Facts) -> BoardUart:
+        question = f"Which UART of {described.machine} is free for the link?"
+        uart = configuration.default_link(described) or self.report.choose_uart(question)
+        if uart is None:
             raise DeviceError(
                 "config",
-                f"which UART of {described.machine} is free for the link? --uart NUMBER, and"
-                " --tx PIN --rx PIN where the port lets you choose",
+                f"{question} --uart NUMBER, and --tx PIN --rx PIN where the port lets you choose",
             )
-        return link
+        return replace(uart, baud=self.wishes.baud)
 
     def _files(self, described: Facts, board: Board | None) -> dict[str, bytes]:
         """Every file that the board is to have; without its own two before it is known here."""
         files = bytecode.module(described)
         if board is None:
             return files
-        if self.wishes.config:
-            config = configuration.of_file(self.wishes.config)
+        if self._config:
+            config = configuration.completed(self._config, board.uid, described.root)
         else:
             uart, maker = self._uart(described), bytes.fromhex(board.maker)
             config = configuration.make(uart, board.uid, maker, described.root, self.wishes.store)
@@ -302,9 +315,8 @@ class Flash:
 
     def _store(self) -> str:
         """The store in the board's next configuration."""
-        if self.wishes.config:
-            store = configuration.read(configuration.of_file(self.wishes.config))["store"]
-            return str(store)
+        if self._config:
+            return str(configuration.read(self._config)["store"])
         return self.wishes.store
 
     def _erase_car(self, repl: Repl, board: Board, paths: list[str]) -> Board:

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from plugvault.board.configuration import BoardUart
 from plugvault.board.ports import SerialPort
 
 
@@ -27,3 +28,6 @@ class Reporter(Protocol):
 
     def choose_port(self, question: str, found: list[SerialPort]) -> str | None:
         """The user's choice of a port; None without one."""
+
+    def choose_uart(self, question: str) -> BoardUart | None:
+        """The user's choice of a UART of the board; None without one."""

@@ -71,7 +71,11 @@ class FlashOptions:
     ] = None
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="A config.json of your own.", metavar="FILE"),
+        typer.Option(
+            "--config",
+            help="A config.json of your own. Name and key_file of its vault may be left out.",
+            metavar="FILE",
+        ),
     ] = None
     firmware: Annotated[
         Path | None,
@@ -102,14 +106,17 @@ class FlashOptions:
         """The options of one run of `Flash`. Raises: DeviceError("config")."""
         if self.uart is None and (self.tx is not None or self.rx is not None):
             raise DeviceError("config", "--tx and --rx are pins of a UART: say --uart too")
-        if self.config and (self.maker or self.uart is not None):
-            raise DeviceError("config", "--config says everything: no --maker, --uart with it")
+        if self.config and (self.maker or self.uart is not None or self.baud != BAUD):
+            raise DeviceError(
+                "config", "--config says everything: no --maker, --uart, --baud with it"
+            )
         if self.erase_car and self.erase_contracts:
             raise DeviceError("config", "--erase-car erases the contracts too: say one of them")
         return Wishes(
             port=self.port,
             link=self.link,
             uart=None if self.uart is None else BoardUart(self.uart, self.tx, self.rx, self.baud),
+            baud=self.baud,
             config=self.config,
             maker=configuration.maker_key(self.maker) if self.maker else None,
             firmware=self.firmware,
@@ -156,6 +163,20 @@ class FlashTerminal:
             self._console.print(f"  {number}  {text}", markup=False)
         number = typer.prompt(question, type=int, err=True)
         return found[number - 1].device if 1 <= number <= len(found) else None
+
+    def choose_uart(self, question: str) -> BoardUart | None:
+        if self._agrees or not sys.stdin.isatty():
+            return None
+        number = typer.prompt(question, type=int, err=True)
+        tx, rx = (_ask_for_pin(name) for name in ("TX", "RX"))
+        return BoardUart(number, tx, rx)
+
+
+def _ask_for_pin(name: str) -> int | None:
+    """The number of a pin; None: the UART's own, which on an STM32 cannot be chosen."""
+    text = f"Its {name} pin (Enter: the UART's own)"
+    number: int = typer.prompt(text, type=int, default=-1, show_default=False, err=True)
+    return None if number < 0 else number
 
 
 @options_from(FlashOptions)

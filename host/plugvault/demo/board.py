@@ -124,3 +124,6 @@ class _Steps:
 
     def choose_port(self, question: str, found: list[SerialPort]) -> str | None:
         raise DeviceError("port", f"{question} --board-link PORT")
+
+    def choose_uart(self, question: str) -> None:
+        return None
