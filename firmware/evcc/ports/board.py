@@ -1,7 +1,7 @@
 """A board: its UART, clock, watchdog, Wi-Fi, and the hold of `main.py`. MicroPython only.
 
-`PORTS` has the differences between the ports, `pins` the pins of the link. Every other name of
-hardware is MicroPython's own. Not imported on Linux.
+`PORTS` has the differences between the ports, `pins` the pins of each kind of board. Every other
+name of hardware is MicroPython's own. Not imported on Linux.
 """
 
 import sys
@@ -16,12 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# By `sys.platform`: the pin that holds `main.py` back when it is low, the longest time of the
-# watchdog in milliseconds, and the number of Monday in the clock chip.
+# By `sys.platform`: the longest time of the watchdog in milliseconds, and the number of Monday in
+# the clock chip.
 PORTS = {
-    "rp2": (22, 8388, 0),
-    "esp32": (0, 60000, 0),  # 0: the button BOOT
-    "pyboard": (None, 32000, 1),  # every STM32
+    "rp2": (8388, 0),
+    "esp32": (60000, 0),
+    "pyboard": (32000, 1),  # every STM32
 }
 _BUFFER = 4096  # bytes: a window of frames while the module computes
 _WINDOW_MS = 1000  # Ctrl-C ends main.py later, too, unless that resets the board
@@ -31,7 +31,7 @@ _JOIN_MS = 20000
 
 def default_link() -> "dict | None":
     """The "link" for a board whose configuration cannot be read; None: there is none."""
-    link = _link_of_board()
+    link = _of_board()
     return None if link is None else {"kind": "uart", "number": link[0]}
 
 
@@ -41,8 +41,8 @@ def open_uart(number: int, baud: int = 115200, **chosen: "Any") -> Stream:
     8 data bits, no parity, one stop bit, no flow control: `evcc.link` repeats lost frames.
     Raises: PortError("unavailable") for a UART or a pin that the board does not have.
     """
-    link = _link_of_board()
-    tx, rx = link[1:] if link is not None and link[0] == number else (None, None)
+    link = _of_board()
+    tx, rx = link[1:3] if link is not None and link[0] == number else (None, None)
     wanted = {"tx": chosen.get("tx", tx), "rx": chosen.get("rx", rx)}
     options: "dict[str, Any]" = {
         name: machine.Pin(pin) for name, pin in wanted.items() if pin is not None
@@ -54,7 +54,7 @@ def open_uart(number: int, baud: int = 115200, **chosen: "Any") -> Stream:
     return Stream(uart, uart.read, uart.write)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _link_of_board():
+def _of_board():
     return pins.of_board(sys.platform, sys.implementation._machine)
 
 
@@ -62,7 +62,7 @@ def set_clock(now: int) -> None:
     """Set the clock chip to `now`, unix seconds. Without a battery the chip loses the time with
     the power. A chip that refuses the time is no error."""
     day = time.gmtime(now - time_of_epoch())
-    weekday = day[6] + PORTS[sys.platform][2]
+    weekday = day[6] + PORTS[sys.platform][1]
     try:
         machine.RTC().datetime((day[0], day[1], day[2], weekday, day[3], day[4], day[5], 0))
     except (OSError, ValueError):
@@ -79,8 +79,8 @@ def watchdog(timeout_ms: int):
 
     timeout_ms: from 5000 to the port's limit in `PORTS`; else PortError("unavailable").
     """
-    if not 5000 <= timeout_ms <= PORTS[sys.platform][1]:
-        limit = PORTS[sys.platform][1]
+    if not 5000 <= timeout_ms <= PORTS[sys.platform][0]:
+        limit = PORTS[sys.platform][0]
         raise PortError("unavailable", "watchdog: 5000 to %d milliseconds" % limit)
     return machine.WDT(timeout=timeout_ms).feed
 
@@ -111,7 +111,9 @@ def is_held() -> bool:
 
     After a reset by the watchdog it is five seconds: such a board may reset itself again.
     """
-    pin = _hold_pin()
+    board = _of_board()
+    hold = board and board[3]
+    pin = None if hold is None else machine.Pin(hold, machine.Pin.IN, machine.Pin.PULL_UP)
     by_watchdog = machine.reset_cause() == getattr(machine, "WDT_RESET", -1)
     end = time.ticks_add(time.ticks_ms(), _WINDOW_AFTER_WATCHDOG_MS if by_watchdog else _WINDOW_MS)
     print("main.py starts soon; Ctrl-C now holds it back")
@@ -126,10 +128,3 @@ def is_held() -> bool:
         pass
     print("main.py is held back; a reset starts it")
     return True
-
-
-def _hold_pin():
-    number = PORTS[sys.platform][0]
-    if number is None:
-        return None
-    return machine.Pin(number, machine.Pin.IN, machine.Pin.PULL_UP)

@@ -43,7 +43,7 @@ class BoardUart:
 def default_link(facts: Facts) -> BoardUart | None:
     """The UART for the link on this kind of board; None for an unknown kind."""
     link = pins.of_board(facts.platform, facts.machine)
-    return None if link is None else BoardUart(*link)
+    return None if link is None else BoardUart(*link[:3])
 
 
 def make(link: BoardUart, name: str, maker: bytes, root: str = "/", store: str = STORE) -> bytes:
