@@ -78,7 +78,7 @@ def longest_wait(settings: DeliverySettings) -> float:
 
 
 def _pause(settings: DeliverySettings, attempts: int) -> float:
-    return settings.retry_after * 2 ** min(attempts, _DOUBLINGS)
+    return settings.retry_after * 2.0 ** min(attempts, _DOUBLINGS)
 
 
 def _verdict(status: int, attempts: int, retries: int) -> tuple[str, str]:
