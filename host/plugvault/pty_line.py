@@ -1,6 +1,7 @@
 """A serial line for programs of this machine: a pseudo-terminal whose other side is a socket."""
 
 import contextlib
+import errno
 import os
 import pty
 import queue
@@ -8,6 +9,7 @@ import select
 import socket
 import threading
 import tty
+from concurrent.futures import Future
 from pathlib import Path
 
 from plugvault.contexts import Closeable
@@ -29,8 +31,10 @@ class PtyLine(Closeable):
         self.unread = 0
         self._socket, self.peer = socket.socketpair()
         self._socket.setblocking(False)
-        self._requests: queue.SimpleQueue[tuple[str, threading.Event]] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[str, Future[None]]] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._lock = threading.Lock()
+        self._ended = False
         self._terminal: tuple[int, int] | None = None  # master, slave
         self._to_program = bytearray()
         self._to_peer = bytearray()
@@ -43,7 +47,8 @@ class PtyLine(Closeable):
         return self.path.is_symlink()
 
     def open(self) -> None:
-        """Make a new pseudo-terminal, and the link to it."""
+        """Make a new pseudo-terminal, and the link to it. Raises OSError, and the line is hung up
+        then."""
         self._request("open")
 
     def hang_up(self) -> None:
@@ -51,30 +56,46 @@ class PtyLine(Closeable):
         self._request("hang up")
 
     def close(self) -> None:
-        self._request("end")
+        with contextlib.suppress(OSError):  # it may be closed already
+            self._request("end")
         self._thread.join()
 
     def _request(self, what: str) -> None:
-        done = threading.Event()
-        self._requests.put((what, done))
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"x")
-        done.wait()
+        done: Future[None] = Future()
+        with self._lock:
+            if self._ended:
+                raise OSError(errno.EBADF, "the line is closed", str(self.path))
+            self._requests.put((what, done))
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake_write, b"x")
+        done.result()
 
     # -- in the line's thread --
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            ready_in, ready_out = self._select()
-            if self._socket in ready_in:
-                self._receive()
-            if self._socket in ready_out:
-                self._send()
-            if self._terminal is not None:
-                self._serve(self._terminal[0], ready_in, ready_out)
-            if self._wake_read in ready_in:
-                ended = self._carry_out()
+        try:
+            while not self._turn():
+                pass
+        finally:
+            self._end()
+
+    def _turn(self) -> bool:
+        """Pass on what is ready. Returns whether the line is at its end."""
+        ready_in, ready_out = self._select()
+        if self._socket in ready_in:
+            self._receive()
+        if self._socket in ready_out:
+            self._send()
+        if self._terminal is not None:
+            self._serve(self._terminal[0], ready_in, ready_out)
+        return self._wake_read in ready_in and self._carry_out()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended = True
+        while not self._requests.empty():
+            _, done = self._requests.get()
+            done.set_exception(OSError(errno.EBADF, "the line is closed", str(self.path)))
         self._hang_up()
         for descriptor in (self._wake_read, self._wake_write):
             os.close(descriptor)
@@ -98,32 +119,48 @@ class PtyLine(Closeable):
             os.read(self._wake_read, _PIECE)
         while not self._requests.empty():
             what, done = self._requests.get()
-            self._receive()
-            self._hang_up()
-            if what == "open":
-                self._open()
-            done.set()
+            try:
+                self._receive()
+                self._hang_up()
+                if what == "open":
+                    self._open()
+                done.set_result(None)
+            except OSError as error:  # the requester's, which would wait without end
+                done.set_exception(error)
             if what == "end":
                 return True
         return False
 
     def _open(self) -> None:
         master, slave = pty.openpty()
+        self._terminal = master, slave
         # The slave stays open here: a program that closes it hangs up nothing, and echo stays off.
         tty.setraw(slave)
         os.set_blocking(master, False)
-        self._terminal = master, slave
-        self.path.symlink_to(os.ttyname(slave))
+        try:
+            self.path.symlink_to(os.ttyname(slave))
+        except OSError:
+            self._drop()
+            raise
 
     def _hang_up(self) -> None:
         if self._terminal is None:
             return
+        with contextlib.suppress(OSError):
+            self._serve(self._terminal[0], [], [self._terminal[0]])
+        self._drop()
+
+    def _drop(self) -> None:
+        """Close the pseudo-terminal, and remove the link to it."""
+        if self._terminal is None:
+            return
         master, slave = self._terminal
-        self._serve(master, [], [master])
-        self.path.unlink(missing_ok=True)
+        self._terminal = None
+        with contextlib.suppress(OSError):
+            if str(self.path.readlink()) == os.ttyname(slave):  # nothing of another program
+                self.path.unlink()
         os.close(slave)
         os.close(master)
-        self._terminal = None
         self._to_peer.clear()
         self._to_program.clear()
 

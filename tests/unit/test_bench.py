@@ -60,6 +60,43 @@ def test_a_malformed_message_of_the_module_does_not_end_the_bench(ends: tuple[An
         assert len(bench.log) == len(NONSENSE)
 
 
+def test_an_error_of_the_observer_does_not_end_the_line(ends: tuple[Any, Line]):
+    stream, line = ends
+    seen: list[str] = []
+
+    def observe(channel: str, text: str) -> None:
+        seen.append(text)
+        raise RuntimeError("a bug of the observer")
+
+    with Bench(stream, observe) as bench:
+        for name in ("trusted", "installed"):
+            message = {"event": name, "text": "", "session": None}
+            line.send(CONTROL, json.dumps(message).encode())
+        end = time.monotonic() + 10
+        while len(seen) < 2 and time.monotonic() < end:
+            line.pump(10)
+    assert seen == ["trusted", "installed"]
+    assert [event.name for event in bench.events] == seen
+
+
+def test_an_error_of_any_kind_in_the_line_is_told_to_the_callers(
+    ends: tuple[Any, Line], monkeypatch: pytest.MonkeyPatch
+):
+    stream, line = ends
+    with Bench(stream) as bench:
+
+        def broken(*_: Any) -> Any:
+            raise RuntimeError("a bug of the line")
+
+        monkeypatch.setattr(bench.endpoint._mux, "feed", broken)
+        line.send(CONTROL, b"{}")
+        line.flush()
+        begun = time.monotonic()
+        with pytest.raises(BenchError, match="a bug of the line"):
+            bench.request("status", 20.0)
+        assert time.monotonic() - begun < 10
+
+
 def test_last_bytes_of_a_station_never_reach_the_next_session(ends: tuple[Any, Line]):
     stream, line = ends
     came: list[tuple[int, Any]] = []

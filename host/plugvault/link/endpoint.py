@@ -2,10 +2,11 @@
 
 `send` may be called from any other thread; it waits while the module reads nothing. A received
 message goes to the receiver of its channel, which runs in the endpoint's thread: it must not
-block or send.
+block or send. An error of a receiver is logged, and the line goes on.
 """
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -19,6 +20,8 @@ from typing import Self
 from evcc.link.mux import EACH, LIMITS, QUEUES, LinkError, Mux, weight
 from evcc.ports.stream import PortError, Stream, of_socket
 from plugvault import serial_port
+
+log = logging.getLogger("plugvault.link")
 
 Receive = Callable[[bytes], None]
 _READ_BYTES = 4096
@@ -140,9 +143,9 @@ class LinkEndpoint:
                 with self._lock:
                     if not any(self._outbox.values()) and self._mux.idle():
                         self._settled.set()
-        except PortError as error:
+        except Exception as error:  # noqa: BLE001 - each end is told to the callers
             if not self._closing.is_set():
-                self._lost(error)
+                self._lost(_as_port_error(error))
         finally:
             with self._room:
                 self._ended = True
@@ -170,8 +173,19 @@ class LinkEndpoint:
         for channel, message in self._mux.feed(data, _now_ms()):
             self.bytes_in[channel] += len(message)
             receive = self._receivers.get(channel)
-            if receive is not None:
+            if receive is None:
+                continue
+            try:
                 receive(message)
+            except Exception:
+                log.exception("the receiver of channel %d", channel)
+
+
+def _as_port_error(error: Exception) -> PortError:
+    if isinstance(error, PortError):
+        return error
+    log.error("the line has ended", exc_info=error)
+    return PortError("closed", f"{type(error).__name__}: {error}")
 
 
 def _now_ms() -> int:
