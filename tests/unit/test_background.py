@@ -37,6 +37,31 @@ def test_an_error_of_the_background_work_is_told_and_it_begins_again(
     assert caplog.text.count("begin again") == 2
 
 
+def test_the_pauses_between_errors_grow_until_the_work_has_lasted(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    pauses: list[float] = []
+    now = 0.0
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return False
+
+        def is_set(self) -> bool:
+            return len(pauses) == 5
+
+    def turn(*_: Any) -> None:
+        nonlocal now
+        now += 2 * background.STEADY if len(pauses) == 3 else 0.0
+
+    monkeypatch.setattr(background, "_turn", turn)
+    monkeypatch.setattr(background.time, "monotonic", lambda: now)
+    services: Any = object()
+    background.keep_running(services, Stop())
+    assert pauses == [1.0, 2.0, 4.0, 1.0, 2.0]
+
+
 def test_neither_records_nor_events_are_deleted_at_a_time_that_leaps(
     pools: Pools, monkeypatch: pytest.MonkeyPatch
 ):

@@ -163,6 +163,43 @@ def test_a_burst_larger_than_memory_reaches_a_waiting_listener(
     assert [event.sequence for event in asyncio.run(run())] == list(range(1, 31))
 
 
+class Failing(Feed):
+    """Fails at its first `errors` polls, and counts all of them."""
+
+    def __init__(self, store: Store, errors: float) -> None:
+        super().__init__(store)
+        self.errors, self.polls = errors, 0
+
+    def _since(self, position: int, audiences: frozenset[str] | None) -> Sequence[Event]:
+        self.polls += 1
+        if self.polls <= self.errors:
+            raise RuntimeError("can't start new thread")
+        return super()._since(position, audiences)
+
+
+def test_an_error_of_any_kind_does_not_silence_the_open_streams(sqlite_store: SqlStore):
+    source = Failing(sqlite_store, 1)
+
+    async def run() -> list[Event]:
+        async with source.listening() as last:
+            waiting = asyncio.create_task(collect(source, 1, None, last))
+            await asyncio.to_thread(tell, sqlite_store)
+            return await asyncio.wait_for(waiting, WAIT_TIMEOUT)
+
+    assert len(asyncio.run(run())) == 1
+
+
+def test_the_poll_of_a_store_that_fails_pauses_longer_each_time(sqlite_store: SqlStore):
+    source = Failing(sqlite_store, float("inf"))
+
+    async def run() -> None:
+        async with source.listening():
+            await asyncio.sleep(0.3)
+
+    asyncio.run(run())
+    assert 2 <= source.polls <= 6  # after 0.01, 0.02, 0.04, 0.08 and 0.16 seconds
+
+
 def test_silence_ends_at_the_timeout_and_keeps_the_position(sqlite_store: Store):
     async def run() -> tuple[int, Sequence[Event], int]:
         source = Feed(sqlite_store)

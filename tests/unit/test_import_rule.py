@@ -29,6 +29,7 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 
 # The areas that each area of plugvault may import, besides itself. All may use `evcc`.
 BELOW = {
+    "backoff": set(),
     "bounded": set(),
     "json_file": set(),
     "printable": set(),
@@ -65,8 +66,17 @@ BELOW = {
     },  # the SQL side implements the interface that the pools state
     "pools": {"contract", "pki", "net"},
     "foreign_revocation": {"pools", "pki", "net"},
-    "delivery": {"pools", "net"},
-    "roles": {"bounded", "contexts", "contract", "json_file", "pki", "net", "telematics"},
+    "delivery": {"backoff", "pools", "net"},
+    "roles": {
+        "backoff",
+        "bounded",
+        "contexts",
+        "contract",
+        "json_file",
+        "pki",
+        "net",
+        "telematics",
+    },
     "capture": {"json_file"},
     "cases": {"pki"},
     "campaign": {
@@ -89,7 +99,17 @@ BELOW = {
         "pools",
         "printable",
     },  # the pools' checks
-    "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},
+    "opcp": {
+        "backoff",
+        "bounded",
+        "token_bucket",
+        "pools",
+        "roles",
+        "contract",
+        "pki",
+        "net",
+        "speed",
+    },
     "station": {
         "bounded",
         "capture",
@@ -124,6 +144,7 @@ BELOW = {
     "federation": {"pools", "roles", "contract", "pki"},
     "requests": {"json_file", "roles", "pki", "cryptoki", "tokens"},
     "ecosystem": {
+        "backoff",
         "contexts",
         "file_lock",
         "json_file",

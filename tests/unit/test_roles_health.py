@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from plugvault.backoff import Backoff
 from plugvault.roles import health as health_module
-from plugvault.roles.health import BACK, GONE, LOST, Backoff, Health, HealthEvent
+from plugvault.roles.health import BACK, GONE, LOST, Health, HealthEvent
 
 
 def test_a_failing_loop_is_told_once_and_again_when_it_works():

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from evcc.errors import EvccError
+from plugvault.backoff import Backoff
 from plugvault.delivery.outcome import DeliverySettings
 from plugvault.delivery.worker import Worker
 from plugvault.pools import termination
@@ -19,6 +20,7 @@ from plugvault.pools.repositories import Store
 log = logging.getLogger("plugvault.delivery")
 
 BATCH = 200  # events looked at in one transaction
+LONGEST_PAUSE = 60.0  # seconds until the next turn of a failing task, if not longer each time
 CHECK = 0.2  # seconds between two checks of the threads
 
 
@@ -80,11 +82,14 @@ def run(
 def _repeat(
     task: PeriodicTask, store: Store, clock: Callable[[], float], stop: threading.Event
 ) -> None:
+    backoff = Backoff(task.every, max(task.every, LONGEST_PAUSE))
     while not stop.is_set():
-        has_more: object = False
         try:
             has_more = task.run(store, clock())
         except EvccError as error:
             log.warning("%s: %s", task.name, error)
+            stop.wait(backoff.pause())
+            continue
+        backoff.reset()
         if has_more is not True:
             stop.wait(task.every)

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from evcc.errors import EvccError
+from plugvault.backoff import Backoff
 from plugvault.delivery import signature
 from plugvault.delivery.outcome import DeliverySettings, settle
 from plugvault.net import NetError, Outbound
@@ -29,6 +30,7 @@ LEASE = 30.0  # seconds until another worker may take over a delivery
 THREADS = 64  # concurrent deliveries
 PER_WEBHOOK = 4  # of them to one webhook
 POLL = 0.2  # seconds between two queries of the store when nothing is due
+LONGEST_PAUSE = 5.0  # seconds until the next query after failures
 _PAUSE = 1.0  # seconds until a webhook is tried again whose due events wait for earlier ones
 
 
@@ -69,13 +71,16 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop`, then wait for the running deliveries."""
+        backoff = Backoff(POLL, LONGEST_PAUSE)
         try:
             while not stop.is_set():
                 try:
                     futures = self._start()
                 except PoolError as error:
                     log.warning("deliveries: %s", error)
-                    futures = []
+                    stop.wait(backoff.pause())
+                    continue
+                backoff.reset()
                 if not futures:
                     with self._changed:
                         self._changed.wait(POLL)

@@ -3,15 +3,18 @@ operators, and ask foreign CAs for revoked certificates."""
 
 import logging
 import threading
+import time
 
 from plugvault import delivery
+from plugvault.backoff import Backoff
 from plugvault.delivery import AtPlausibleTime
 from plugvault.opcp.services import Services
 from plugvault.pools.cleansing import cleanse
 
 log = logging.getLogger("plugvault.ecosystem.background")
 
-RESTART = 1.0  # seconds after an error until the work begins again
+RESTART, LONGEST_RESTART = 1.0, 60.0  # seconds after an error until the work begins again
+STEADY = 60.0  # seconds the work must last before an error counts as the first again
 RECHECK_INTERVAL = 3600.0  # seconds between two rounds of requests to foreign CAs
 CLEANSING_INTERVAL = 60.0  # seconds between two searches for ended records
 WAITS_INTERVAL = 60.0  # seconds between two searches for waits that a wrong clock has made
@@ -21,9 +24,13 @@ PURGE_INTERVAL = 600.0  # seconds between two searches for old events
 def keep_running(services: Services, stop: threading.Event) -> None:
     """`run`, and again after an error of any kind, for a thread that nothing supervises. Returns
     after `stop`."""
+    backoff = Backoff(RESTART, LONGEST_RESTART)
     while not stop.is_set():
+        begun = time.monotonic()
         _turn(services, stop)
-        stop.wait(RESTART)
+        if time.monotonic() - begun > STEADY:
+            backoff.reset()
+        stop.wait(backoff.pause())
 
 
 def _turn(services: Services, stop: threading.Event) -> None:

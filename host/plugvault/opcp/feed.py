@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from plugvault.backoff import Backoff
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Event
 from plugvault.pools.repositories import Store
@@ -21,6 +22,7 @@ from plugvault.pools.repositories import Store
 log = logging.getLogger("plugvault.opcp")
 
 EVERY = 0.2  # seconds between two polls of the store
+LONGEST_PAUSE = 5.0  # seconds until the next poll after failures
 PAGE = 200  # events read at once
 RECENT = 1000  # events kept in memory
 
@@ -90,12 +92,15 @@ class Feed:
         ]
 
     async def _poll(self) -> None:
+        backoff = Backoff(EVERY, LONGEST_PAUSE)
         while True:
-            events: Sequence[Event] = ()
             try:
                 events = await run_in_threadpool(self._since, self._known, None)
-            except PoolError as error:  # the next poll may find the database again
-                log.warning("events: %s", error)
+            except Exception as error:  # without the poll, every open stream would stay silent
+                log.warning("events: %s", error, exc_info=not isinstance(error, PoolError))
+                await asyncio.sleep(backoff.pause())
+                continue
+            backoff.reset()
             if events:
                 self._recent.extend(events)
                 if len(self._recent) == RECENT:

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from evcc import exi
 from evcc.errors import EvccError
 from evcc.vault import VaultError
+from plugvault.backoff import Backoff
 from plugvault.contract.iso15118_2 import response
 from plugvault.pki import path
 from plugvault.roles.client import OpcpError
-from plugvault.roles.health import BACK, GONE, LOCKED, REFUSED, Backoff, Health, HealthEvent
+from plugvault.roles.health import BACK, GONE, LOCKED, REFUSED, Health, HealthEvent
 from plugvault.roles.oem import ForwardError
 from plugvault.roles.state_file import StateError
 from plugvault.roles.work_queue import (

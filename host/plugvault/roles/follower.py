@@ -5,9 +5,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from plugvault.backoff import Backoff
 from plugvault.roles.client import OpcpClient
 from plugvault.roles.events import EventStream
-from plugvault.roles.health import Backoff, Health
+from plugvault.roles.health import Health
 from plugvault.roles.state_file import EventError, StateFile
 
 log = logging.getLogger("plugvault.roles.follower")
