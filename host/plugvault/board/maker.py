@@ -131,6 +131,10 @@ class BoardMaker:
         """The contracts in the board."""
         return self.connect().contracts()
 
+    def vault(self) -> str:
+        """The kind of the board's vault: whose custody the contracts have."""
+        return str(self._bench.status()["vault"])
+
     def choose(self, emaid: str) -> None:
         """Make a contract the customer's choice, in the pool and in the board. A contract that the
         pool does not have is chosen in the board alone."""
@@ -178,8 +182,7 @@ class BoardMaker:
             ]
         if DONE not in states:
             raise DeviceError("state", f"{emaid} is {', '.join(states)}, and not installed")
-        custody = {held.emaid: held.custody for held in self.contracts()}[emaid]
-        return {"emaid": emaid, "custody": custody, "path": "over the air"}
+        return self._installed(emaid, "over the air")
 
     def _await_installed(self, emaid: str, seen: int) -> None:
         """Wait for this contract; others that the board lacks may be installed before it."""
@@ -194,8 +197,11 @@ class BoardMaker:
         self._world.oem.choose(self._pcid(), emaid)
         events = self._charge(None, want_contract=True)
         _require(("installed", emaid), events)
+        return self._installed(emaid, "at the station")
+
+    def _installed(self, emaid: str, path: str) -> dict[str, Any]:
         custody = {held.emaid: held.custody for held in self.contracts()}[emaid]
-        return {"emaid": emaid, "custody": custody, "path": "at the station"}
+        return {"emaid": emaid, "custody": custody, "path": path, "vault": self.vault()}
 
     def authorize(
         self, emaid: str | None, charge: str | None = None, pause: bool = False, timeouts: int = 1

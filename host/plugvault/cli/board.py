@@ -80,6 +80,12 @@ def _show(as_json: bool, data: Any, text: str) -> None:
     typer.echo(json.dumps(data, indent=1) if as_json else printable_lines(text))
 
 
+def _tell_custody(vault: str) -> None:
+    """Say that a custody shown before is that of a bench."""
+    if vault == "link":
+        typer.echo(_CUSTODY)
+
+
 def _rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], none: str) -> None:
     if not rows:
         typer.echo(none)
@@ -143,7 +149,7 @@ def status(
         for name in (*_STATUS, "time", "clock"):
             typer.echo(f"{name:<11} {printable(_cell(name, answer.get(name)))}")
         _rows(_CONTRACT, answer["contracts"], "no contract yet")
-        typer.echo(_CUSTODY)
+        _tell_custody(answer["vault"])
 
 
 @app.command()
@@ -188,18 +194,21 @@ def contracts(
 ) -> None:
     """List the contracts in the board; choose or remove one first.
 
-    JSON: [{"emaid", "operator", "not_before", "not_after", "custody", "active", "lost"}].
+    JSON: [{"emaid", "operator", "not_before", "not_after", "custody", "active", "lost", "vault"}];
+    "vault": "link" means that the custody is that of the token on this computer.
     """
     with _maker(port, link, data, as_json) as maker:
         if choose:
             maker.choose(choose)
         if remove:
             maker.remove(remove)
-        rows = [vars(contract) for contract in maker.contracts()]
+        vault = maker.vault()
+        rows = [{**vars(contract), "vault": vault} for contract in maker.contracts()]
         if as_json:
             typer.echo(json.dumps(rows, indent=1))
-        else:
-            _rows(_CONTRACT, rows, "no contract yet: `plugvault board install`")
+            return
+        _rows(_CONTRACT, rows, "no contract yet: `plugvault board install`")
+        _tell_custody(vault)
 
 
 @app.command()
@@ -214,12 +223,14 @@ def install(
 ) -> None:
     """Make a contract for the board and install it, over the air or at a station.
 
-    JSON: {"emaid", "custody", "path"}.
+    JSON: {"emaid", "custody", "path", "vault"}; "vault" as for `contracts`.
     """
     with _maker(port, link, data, as_json) as maker:
         made = maker.install_at_station() if at_station else maker.install()
         text = f"{made['emaid']} is installed {made['path']}, custody {made['custody']}"
         _show(as_json, made, text)
+        if not as_json:
+            _tell_custody(made["vault"])
 
 
 @app.command()
