@@ -6,6 +6,9 @@ import contextlib
 import io
 import json
 import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import typer
@@ -14,6 +17,7 @@ from typer.testing import CliRunner
 
 from plugvault.board import flash as flash_module
 from plugvault.board.flash import Flash
+from plugvault.cli import board as board_command
 from plugvault.cli import flash as command
 from plugvault.cli import waiting
 
@@ -57,3 +61,21 @@ def test_waits_of_a_command_with_json_are_on_stderr(monkeypatch: pytest.MonkeyPa
     result = CliRunner().invoke(app, ["--json"])
     assert json.loads(result.stdout) == {"uid": "e661"}
     assert result.stderr == "… prompt    asking /dev/ttyACM0 for its prompt\n"
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_command_for_a_board_shows_a_user_that_it_waits_for_the_module(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    @contextlib.contextmanager
+    def bench(board: object) -> Iterator[Any]:
+        time.sleep(0.1)
+        yield SimpleNamespace(status=lambda: {"runtime": "micropython"})
+
+    board = SimpleNamespace(link="/dev/ttyUSB0")
+    monkeypatch.setattr(board_command, "_board", lambda port, link, data: board)
+    monkeypatch.setattr(board_command, "BoardBench", bench)
+    environment = {"FORCE_COLOR": "1"} if is_terminal else {"FORCE_COLOR": None, "NO_COLOR": "1"}
+    result = CliRunner(env=environment).invoke(board_command.app, ["status", "--json"])
+    assert json.loads(result.stdout) == {"runtime": "micropython"}
+    assert ("waiting for the module at /dev/ttyUSB0" in result.stderr) == is_terminal

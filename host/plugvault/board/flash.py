@@ -103,7 +103,8 @@ class Flash:
                 raise
             # A watchdog has reset the board, or the cable lost contact: the work is repeated once.
             self.report.step("again", str(error))
-            wait_for_port(port.device)
+            with self.report.during("port", f"waiting for {port.device}"):
+                wait_for_port(port.device)
             board = self._with_prompt(port, found)
         if board is not None:
             self._answer(board)
@@ -236,7 +237,8 @@ class Flash:
     def _own_maker(self) -> bytes:
         """The key of the maker in the folder of the boards."""
         if self._world is None:
-            self._world = self._stack.enter_context(ecosystem(self.boards.data))
+            with self.report.during("maker", f"starting the companies in {self.boards.data}"):
+                self._world = self._stack.enter_context(ecosystem(self.boards.data))
         return self._world.telematics_key.point
 
     def _uart(self, described: Facts) -> BoardUart:

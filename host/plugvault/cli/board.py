@@ -21,6 +21,7 @@ from plugvault.cli import table
 from plugvault.cli.flash import AsJson, Data, FlashTerminal, LinkPort, reported
 from plugvault.cli.folders import stoppable
 from plugvault.cli.vehicle.options import Mode
+from plugvault.cli.waiting import waiting_user
 from plugvault.printable import printable, printable_lines
 
 app = typer.Typer(
@@ -57,10 +58,19 @@ def _board(port: str | None, link: str | None, data: Path | None) -> Board:
 
 
 @contextlib.contextmanager
+def _answering(board: Board) -> Iterator[BoardBench]:
+    """The bench of a board whose module has answered."""
+    with contextlib.ExitStack() as stack:
+        with waiting_user("answer", f"waiting for the module at {board.link}"):
+            bench = stack.enter_context(BoardBench(board))
+        yield bench
+
+
+@contextlib.contextmanager
 def _bench(
     port: str | None, link: str | None, data: Path | None, as_json: bool
 ) -> Iterator[BoardBench]:
-    with stoppable(), reported(as_json), BoardBench(_board(port, link, data)) as bench:
+    with stoppable(), reported(as_json), _answering(_board(port, link, data)) as bench:
         yield bench
 
 
@@ -72,7 +82,7 @@ def _maker(
     folder = data or default_folder()
     with stoppable(), reported(as_json):
         board = _board(port, link, data)
-        with ecosystem(folder) as world, BoardBench(board) as bench:
+        with ecosystem(folder) as world, _answering(board) as bench:
             yield BoardMaker(world, board, bench)
 
 
@@ -312,7 +322,7 @@ def reset(
         board = _board(port, link, data)
         with board.locked(), Repl(board.prompt, soft_reset=False) as repl:
             repl.reset()
-        with BoardBench(board) as bench:
+        with _answering(board) as bench:
             answer = bench.status()
             _show(as_json, answer, f"{answer['runtime']} answers at {board.link}")
 

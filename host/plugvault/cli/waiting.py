@@ -1,8 +1,9 @@
 """A line on a terminal while a command waits for a board."""
 
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.live import Live
@@ -35,4 +36,12 @@ def waiting(console: Console, name: str, text: str) -> Iterator[None]:
         yield
         return
     with Live(line, console=console, refresh_per_second=2, transient=True):
+        yield
+
+
+@contextmanager
+def waiting_user(name: str, text: str) -> Iterator[None]:
+    """Show on stderr what a command waits for, to a user at a terminal alone."""
+    console = Console(file=sys.stderr, highlight=False)
+    with waiting(console, name, text) if console.is_terminal else nullcontext():
         yield
