@@ -267,7 +267,7 @@ def test_a_bad_line_is_answered_and_the_next_lines_are_processed() -> None:
     good = data(REQUEST).hex()
     lines = f"{good}\n\nzz\n{good[:-20]}\n{data(HANDSHAKE, 'sap').hex()}\r\n{good}".encode()
     result = run("decode", "--lines", document=lines)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     reasons = [a.get("error", {}).get("reason") for a in answers]
     assert reasons[:3] == [None, "truncated", "value"]
@@ -275,6 +275,17 @@ def test_a_bad_line_is_answered_and_the_next_lines_are_processed() -> None:
     assert reasons[4:] == [None, None]
     assert answers[0] == answers[5] == REQUEST
     assert answers[4] == HANDSHAKE
+
+
+@pytest.mark.parametrize(("bad", "status"), [(b"", 0), (b"zz\n", 1)])
+def test_the_status_of_many_lines_tells_whether_one_was_bad(bad: bytes, status: int) -> None:
+    good = data(REQUEST)
+    lines = good.hex().encode() + b"\n" + bad + good.hex().encode() + b"\n"
+    assert run("decode", "--lines", document=lines).exit_code == status
+    documents = json.dumps(REQUEST).encode() + b"\n" + bad + json.dumps(REQUEST).encode()
+    assert run("encode", "--lines", document=documents).exit_code == status
+    words = ("fragment", "--lines", "--element", "ContractSignatureCertChain")
+    assert run(*words, document=documents).exit_code == status
 
 
 def test_lines_of_json_are_answered_in_hexadecimal() -> None:

@@ -2,7 +2,7 @@
 
 `plugvault.exi_json` describes the JSON, `plugvault.exi_xml` the XML. A bad message gives one line
 on standard error and exit status 1; with `--lines` the answer to a bad line is
-`{"error": {"reason": …, "detail": …}}`.
+`{"error": {"reason": …, "detail": …}}`, and the exit status is 1 after the last line.
 """
 
 import base64
@@ -68,7 +68,7 @@ def decode(
 
     With --lines each line is a hexadecimal (or --base64) message, and its answer a line of JSON
     (or XML). The answer to a bad message is {"error": {"reason", "detail"}}; the next lines are
-    read.
+    read, and the exit status is 1.
     """
 
     def convert(data: bytes) -> str:
@@ -105,7 +105,8 @@ def encode(
     """Convert JSON or XML, in the forms that `decode` writes, to EXI.
 
     With --lines each line is a document, and its answer a hexadecimal (or --base64) message.
-    The answer to a bad document is {"error": {"reason", "detail"}}; the next lines are read.
+    The answer to a bad document is {"error": {"reason", "detail"}}; the next lines are read, and
+    the exit status is 1.
     """
 
     def convert(text: bytes) -> bytes:
@@ -175,7 +176,7 @@ def _write(
 
 def _single(file: str, convert: Callable[[bytes], _T]) -> _T:
     with _open(file) as stream:
-        data = stream.read(LONGEST + 1)
+        data = _read(file, lambda: stream.read(LONGEST + 1))
     if len(data) > LONGEST:
         _fail(f"{file}: longer than {LONGEST} octets")
     try:
@@ -192,8 +193,13 @@ def _fail(text: str) -> NoReturn:
 
 
 def _open(file: str) -> BinaryIO:
+    return _read(file, lambda: sys.stdin.buffer if file == "-" else Path(file).open("rb"))
+
+
+def _read(file: str, read: Callable[[], _T]) -> _T:
+    """What `read` returns. Its error ends the command with the file's name."""
     try:
-        return sys.stdin.buffer if file == "-" else Path(file).open("rb")
+        return read()
     except OSError as e:
         _fail(f"{file}: {e.strerror}")
 
@@ -202,25 +208,30 @@ def _open(file: str) -> BinaryIO:
 
 
 def _answer(file: str, convert: Callable[[bytes], str]) -> None:
-    """Answer each line before the next is read; an empty line is an empty message."""
+    """Answer each line before the next is read; an empty line is an empty message. After a bad one
+    the command ends with exit status 1."""
+    bad = False
     with _open(file) as stream:
-        for line in _lines(stream):
+        for line in _lines(lambda: _read(file, lambda: stream.readline(LONGEST))):
             try:
                 if line is None:
                     raise exi.ExiError("length", f"a line longer than {LONGEST} octets")
                 answer = convert(line)
             except exi.ExiError as e:
                 error = {"reason": e.reason, "detail": e.detail}
-                answer = json.dumps({"error": error}, separators=(",", ":"))
+                answer, bad = json.dumps({"error": error}, separators=(",", ":")), True
             print(answer, flush=True)
+    if bad:
+        raise typer.Exit(1)
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """Lines without their ends; None for a line above `LONGEST`."""
-    while line := stream.readline(LONGEST):
+def _lines(readline: Callable[[], bytes]) -> Iterator[bytes | None]:
+    """Lines without their ends; None for a line above `LONGEST`, of which `readline` returns a
+    part at a time."""
+    while line := readline():
         if len(line) == LONGEST and not line.endswith(b"\n"):
             while not line.endswith(b"\n") and line:
-                line = stream.readline(LONGEST)
+                line = readline()
             yield None
         else:
             yield line.strip()
