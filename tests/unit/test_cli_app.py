@@ -241,6 +241,80 @@ def test_output_that_cannot_be_written_is_one_clear_line(arguments: list[str]) -
     assert (ended.returncode, ended.stderr) == (1, "plugvault: No space left on device\n")
 
 
+def without(streams: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The end of a command that the shell has started without these streams: "<&- >&-"."""
+    command = [sys.executable, "-m", "plugvault.cli.app", *arguments]
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {streams}', "sh", *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+CHAIN = str(Path(__file__))  # no certificate: the report goes to stderr
+
+
+@pytest.mark.parametrize(
+    ("streams", "arguments", "status"),
+    [
+        (">&-", ["--version"], 0),
+        (">&-", ["cases", "list"], 0),
+        (">&- 2>&-", ["cases", "list"], 0),
+        (">&- 2>&-", ["inspect", CHAIN], 2),
+        ("<&- >&- 2>&-", ["inspect", "-"], 2),
+        ("2>&-", ["inspekt"], 2),
+    ],
+)
+def test_a_command_without_a_stream_ends_as_with_it(
+    streams: str, arguments: list[str], status: int
+) -> None:
+    ended = without(streams, *arguments)
+    assert (ended.returncode, ended.stderr) == (status, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["inspect", "-"], 2),
+        (["exi", "decode", "-"], 1),
+        (["exi", "encode", "--lines", "-"], 1),
+        (["ecosystem", "--data", ".", "explain-request", "-"], 2),
+    ],
+)
+def test_a_closed_standard_input_is_named(arguments: list[str], status: int) -> None:
+    ended = without("<&-", *arguments)
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert "standard input is closed: name a file" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_file_opened_later_takes_no_missing_streams_number() -> None:
+    code = (
+        "import os; from plugvault.cli import streams; streams.open_missing();"
+        "print('lost'); number = os.open('/dev/null', os.O_RDONLY); os._exit(number)"
+    )
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code], check=False
+    )
+    assert ended.returncode == 3
+
+
+def test_an_error_of_a_file_names_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(_: list[str]) -> int:
+        (tmp_path / "nothing").read_bytes()
+        return 0
+
+    monkeypatch.setattr(app, "_dispatch", broken)
+    assert app.main([]) == 1
+    expected = f"plugvault: {tmp_path / 'nothing'}: No such file or directory\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_doctor_with_a_file_that_is_no_token_library_says_so(tmp_path: Path) -> None:
     module = tmp_path / "libsofthsm2.so"
     module.write_text("not a library")

@@ -7,12 +7,13 @@ called, and the other commands work.
 import difflib
 import importlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import plugvault
+from plugvault.cli import streams
+from plugvault.printable import printable
 
 # name: (module, attribute, help). A Typer is a group of commands; a function is one command.
 COMMANDS = {
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name). The exit status is returned, or raised as
     SystemExit."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    streams.open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
             stream.reconfigure(errors="replace")
@@ -78,10 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except OSError as e:  # stdout is closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as e:
+        streams.discard_output()  # a write to it has failed, or would fail at the exit
         if not isinstance(e, BrokenPipeError):
-            print(f"plugvault: {e.strerror or e}", file=sys.stderr)
+            file = f"{e.filename}: " if e.filename else ""
+            print(printable(f"plugvault: {file}{e.strerror or e}"), file=sys.stderr)
         return 1
 
 
