@@ -16,7 +16,6 @@ import os
 import secrets
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from plugvault.link.bench import Bench
 from plugvault.link.endpoint import of_connection, open_serial
 from plugvault.link.nullmodem import Noise, NullModem
 from plugvault.runtimes import Runtime, program
+from plugvault.temporary import temporary_folder
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service.service import VaultService
@@ -138,7 +138,7 @@ class Car(Startable):
                 "provisioning": token.provisioning,
             }
         # The path of a socket must be short; the car's folder may be long.
-        short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
+        short = stack.enter_context(temporary_folder())
         key_file, key = self.folder / "vault-key", secrets.token_bytes(32)
         service = VaultService(token, short / "vault", keys={_NAME: key})
         stack.enter_context(service)

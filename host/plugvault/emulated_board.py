@@ -15,7 +15,6 @@ import json
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 from evcc.errors import EvccError
 from plugvault.contexts import Startable
 from plugvault.pty_line import PtyLine
+from plugvault.temporary import temporary_folder
 
 _TOOL = Path(__file__).parents[2] / "tools" / "board"
 _BUILT = _TOOL / ".cache"  # links of the set-up: firmware, emulator
@@ -81,7 +81,7 @@ class EmulatedBoard(Startable):
             raise BoardError("missing", reason)
         if not self.flash.exists():
             self.flash.write_bytes(self._firmware.read_bytes().ljust(FLASH_BYTES, b"\xff"))
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
+        folder = self._stack.enter_context(temporary_folder())
         self._usb = self._stack.enter_context(PtyLine(folder / "usb"))
         self._uart = self._stack.enter_context(PtyLine(folder / "uart"))
         self._uart.open()

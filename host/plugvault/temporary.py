@@ -2,7 +2,7 @@
 
 A folder names its process in a file: the process namespace, the id and the time of its start. So
 a folder whose process has ended is known, and a folder of a live process, of another user or of
-another container is left alone.
+another container is left alone. The file goes last: a kill during the removal leaves it, too.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_MEMORY = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
 _ROOM = 32 << 20  # bytes; a run needs a few
 _OWNER = ".owner"
 
@@ -24,25 +25,31 @@ def memory(despite_tmpdir: bool = False) -> Path | None:
     """
     if os.environ.get("TMPDIR") and not despite_tmpdir:
         return None
-    folder = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
-    roomy = folder.is_dir() and shutil.disk_usage(folder).free > _ROOM
-    return folder if roomy and os.access(folder, os.W_OK) else None
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
+    return _MEMORY if roomy and os.access(_MEMORY, os.W_OK) else None
 
 
 @contextlib.contextmanager
-def temporary_folder(prefix: str = "plugvault-", despite_tmpdir: bool = False) -> Iterator[Path]:
-    """A folder for this user alone, in memory if possible, removed at the end.
+def temporary_folder(
+    prefix: str = "plugvault-", despite_tmpdir: bool = False, large: bool = False
+) -> Iterator[Path]:
+    """A folder for this user alone, removed at the end; in memory if possible, unless it becomes
+    `large`.
 
     Folders of killed processes with the same prefix are removed first, because they hold keys and
-    PINs.
+    PINs, and the room that this one needs. They may be wherever an earlier process had the room.
     """
-    in_memory = memory(despite_tmpdir)
-    parent = in_memory or Path(tempfile.gettempdir())
-    remove_left(parent, prefix)
+    on_disk = Path(tempfile.gettempdir())
+    for parent in {_MEMORY, Path("/tmp"), on_disk}:  # noqa: S108 - nothing is made in it by name
+        remove_left(parent, prefix)
+    parent = on_disk if large else memory(despite_tmpdir) or on_disk
     with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
         folder = Path(name)
         (folder / _OWNER).write_text(_identity(os.getpid()), encoding="utf-8")
-        yield folder
+        try:
+            yield folder
+        finally:
+            _empty(folder)
 
 
 def remove_left(parent: Path, prefix: str) -> list[Path]:
@@ -50,12 +57,24 @@ def remove_left(parent: Path, prefix: str) -> list[Path]:
     folders."""
     removed = []
     for folder in parent.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError, ValueError):  # removed by another process meanwhile
+        # Removed by another process meanwhile, or nested too deep to be removed.
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             # Another user's `.owner` is not opened: a FIFO in its place would block without end.
             if _is_ours(folder) and _has_ended((folder / _OWNER).read_text(encoding="utf-8")):
+                _empty(folder)
                 shutil.rmtree(folder)
                 removed.append(folder)
     return removed
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything but the file that names the owner, as far as possible."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != _OWNER:
+            with contextlib.suppress(OSError):
+                entry.unlink()
 
 
 def _is_ours(folder: Path) -> bool:

@@ -87,6 +87,7 @@ BELOW = {
         "printable",
         "serial_port",
         "station",
+        "temporary",
         "tls",
     },
     "explanation": {"cases", "pki"},
@@ -124,8 +125,17 @@ BELOW = {
     "tls": {"contexts", "pki"},
     "telematics": {"pki"},
     "link": {"bounded", "pki", "serial_port", "telematics"},
-    "car": {"contexts", "cryptoki", "tokens", "vault_service", "link", "runtimes", "telematics"},
-    "emulated_board": {"contexts", "pty_line"},
+    "car": {
+        "contexts",
+        "cryptoki",
+        "link",
+        "runtimes",
+        "telematics",
+        "temporary",
+        "tokens",
+        "vault_service",
+    },
+    "emulated_board": {"contexts", "pty_line", "temporary"},
     "pty_line": {"contexts"},
     "board": {
         "contexts",
@@ -138,6 +148,7 @@ BELOW = {
         "runtimes",
         "station",
         "telematics",
+        "temporary",
         "tokens",
         "vault_service",
     },
@@ -259,6 +270,32 @@ def test_plugvault_imports_downwards_only() -> None:
         for w in host_violations(path, (PLUGVAULT / path).read_text())
     ]
     assert wrong == []
+
+
+NAMELESS = {
+    "TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile", "mkdtemp",
+    "mkstemp",
+}  # fmt: skip
+
+
+def makes_temporary_files(source: str) -> list[str]:
+    """The calls and imports with which a source makes temporary files by itself."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+    names += [
+        alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    return sorted(NAMELESS.intersection(names))
+
+
+def test_temporary_folders_come_from_the_one_place_that_removes_those_of_killed_processes():
+    makers = {
+        str(path)
+        for path in sources(PLUGVAULT)
+        if makes_temporary_files((PLUGVAULT / path).read_text())
+    }
+    assert makers == {"temporary.py"}
+    assert makes_temporary_files("from tempfile import mkdtemp") == ["mkdtemp"]
 
 
 def test_order_of_areas_has_no_circle() -> None:

