@@ -91,6 +91,17 @@ def test_drive_that_is_not_mounted_is_named_with_the_command(file: Path, labels:
         boot_drive.write(file, "RP2040", never)
 
 
+def test_drive_is_awaited_beside_that_of_another_board(
+    tmp_path: Path, file: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pico_2, pico = drive(tmp_path, "RP2350"), drive(tmp_path, "RPI-RP2")
+    later = iter([[pico_2], [pico_2], [pico_2, pico]])
+    monkeypatch.setattr(boot_drive, "_mounts", lambda: next(later))
+    monkeypatch.setattr(boot_drive, "_TIMEOUT", 10.0)
+    monkeypatch.setattr(boot_drive, "_PAUSE", 0.0)
+    assert boot_drive.write(file, "RP2040", lambda: None) == pico
+
+
 def test_drives_are_told_by_their_info_file(
     tmp_path: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

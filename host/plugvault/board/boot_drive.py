@@ -18,6 +18,7 @@ from plugvault.board.errors import DeviceError
 _LABELS = {"RPI-RP2": "RP2040", "RP2350": "RP2350"}  # of the drive, and its Board-ID
 _BY_LABEL = Path("/dev/disk/by-label")
 _TIMEOUT = 20.0  # seconds: the chip restarts, and the desktop mounts the drive
+_PAUSE = 0.5
 _ENDS = (errno.EIO, errno.ENODEV)  # of a drive that has disappeared
 
 
@@ -59,7 +60,7 @@ def write(
     begins: called before the first byte is written. Raises: DeviceError("firmware").
     """
     if drives is None:
-        drives = _wait()
+        drives = _wait(chip)
     fitting = [folder for folder, other in drives if other == chip]
     if not fitting:
         raise DeviceError("firmware", _missing(chip, drives))
@@ -107,8 +108,11 @@ def _mounts() -> Iterator[Path]:
                 yield Path(folder.encode().decode("unicode_escape"))
 
 
-def _wait() -> list[tuple[Path, str]]:
+def _wait(chip: str) -> list[tuple[Path, str]]:
+    """Every mounted drive, as soon as one is of this chip: other boards may show theirs."""
     deadline = time.monotonic() + _TIMEOUT
-    while not (drives := mounted()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return drives
+    while True:
+        drives = mounted()
+        if any(other == chip for _, other in drives) or time.monotonic() >= deadline:
+            return drives
+        time.sleep(_PAUSE)

@@ -117,7 +117,8 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
     """List the boards that were flashed from here, and the serial ports of this computer.
 
     JSON: {"boards": [{"uid", "machine", "prompt", "link", "pcid", "here"}], "ports": [{"device",
-    "kind", "description", "serial_number"}]}; `here`: its prompt's port is plugged in.
+    "kind", "description", "serial_number"}]}; `here`: its prompt's port is plugged in; "kind":
+    "prompt", "bridge" (an adapter), "download" (an ESP without a program) or "other".
     """
     with reported(as_json):
         found = ports.find()

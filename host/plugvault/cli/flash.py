@@ -191,7 +191,8 @@ def flash(options: FlashOptions) -> None:
     JSON: {"board": {"port", "uid", "machine", "micropython", "heap_free", "flash_free", …},
     "files": {"changed", "removed", "unchanged", "bytes"}, "erased": [EMAID], "car": {"files",
     "keys"}, "status", "uid", "link"}, or {"error": {"reason", "detail"}}. Exits 0 when the module
-    has answered over the link, else 1.
+    has answered over the link, else 1. With --firmware also "firmware": {"file", "chip"}, and
+    nothing else after a dry run.
 
         plugvault flash /dev/ttyACM0 --link /dev/ttyUSB0
     """
