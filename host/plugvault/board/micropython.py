@@ -108,7 +108,8 @@ class MicroPython:
         if self._port is not None and self._runs:
             with self._prompt(self._port.device) as repl:
                 repl.start("import machine\nmachine.bootloader()")
-        with self._report.during("firmware", f"copying {image.path.name} to the boot drive"):
+        text = f"copying {image.path.name} to the boot drive, as soon as that is mounted"
+        with self._report.during("firmware", text):
             boot_drive.write(image.path, image.chip, self._begin)
 
     def _write_bin(self, image: Image, port: SerialPort) -> None:
