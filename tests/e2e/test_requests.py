@@ -101,7 +101,7 @@ def test_an_unexpected_status_is_reported_and_ends_with_1(folder: Path, tmp_path
 def test_a_silent_server_is_no_success(tmp_path: Path):
     status, output = carried_out(tmp_path, "### Unanswered\nGET {{url}}/\n")
     assert status == 1
-    assert "ConnectError" in output
+    assert "no server at http://127.0.0.1:1: Connection refused" in output
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,9 @@ def test_a_silent_server_is_no_success(tmp_path: Path):
         ("### No request\n\n", "METHOD and URL"),
         ("### Odd\n# @expect soon\nGET http://x/\n", "METHOD and URL"),
         ("### Unknown\nGET {{nowhere}}/\n", "{{nowhere}} is not known"),
+        ("### Scheme\nGET ftp://x/\n", "Scheme: no request of HTTP"),
+        ("### Name\nGET http://%s.invalid/\n" % ("a" * 70), "Name: no request of HTTP"),
+        ("### Header\nGET {{url}}/\nX: Müller\n", "Header: no request of HTTP"),
         ("### Later\nGET {{x.response.body.$.a}}\n", "is not known"),
     ],
 )

@@ -19,6 +19,7 @@ from evcc.errors import EvccError
 from plugvault import json_file
 from plugvault.pki import trusted
 from plugvault.pki.forms import FormError
+from plugvault.roles import unreachable
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _ANSWER = re.compile(r"(\w+)\.response\.(body|headers)\.(?:\$\.)?(.+)")
@@ -84,8 +85,12 @@ def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iter
             headers = [(name, _fill(value, values, answers)) for name, value in request.headers]
             try:
                 answer = http.request(request.method, url, headers=headers, content=body.encode())
-            except httpx.HTTPError as error:
-                yield Outcome(request, 0, f"{type(error).__name__}: {error}")
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
+                # A ValueError is of a header outside ASCII, or of a name that no host can have.
+                text = f"{request.title or request.method}: no request of HTTP: {error}"
+                raise RequestsError("file", text) from error
+            except httpx.RequestError as error:
+                yield Outcome(request, 0, unreachable.reason(error, _server(error.request.url)))
                 return
             if request.name:
                 answers[request.name] = answer
@@ -108,6 +113,11 @@ def _trust(file: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context() if file is None else trusted.tls_of(file)
     except FormError as error:
         raise RequestsError("file", f"--trust {error.detail}") from error
+
+
+def _server(url: httpx.URL) -> str:
+    """Scheme, host and port of a URL."""
+    return f"{url.scheme}://{url.netloc.decode()}"
 
 
 def _request(title: str, part: str) -> HttpRequest:

@@ -17,6 +17,7 @@ from urllib3.exceptions import EmptyPoolError, HTTPError, LocationValueError, Pr
 
 from evcc.errors import EvccError
 from plugvault import json_file
+from plugvault.roles import unreachable
 
 TIMEOUT = 10.0  # seconds for one request, and again for the body of its answer
 AT_ONCE = 32  # requests of one client; more callers wait for their turn
@@ -123,6 +124,7 @@ class Connections:
             options["ssl_context"] = trust or ssl.create_default_context()
         self._pool = urllib3.connection_from_url(url, **options)
         self._prefix = (address.path or "").rstrip("/")
+        self._server = f"{address.scheme}://{address.netloc}"
 
     def close(self) -> None:
         self._pool.close()
@@ -161,7 +163,8 @@ class Connections:
             detail = f"{request}: {AT_ONCE} other requests are not answered yet"
             raise OpcpError("unreachable", detail) from error
         except HTTPError as error:
-            raise OpcpError("unreachable", f"{request}: {type(error).__name__}") from error
+            why = unreachable.reason(error, self._server)
+            raise OpcpError("unreachable", f"{request}: {why}") from error
 
     def _opened(self, request: Request, silence: float) -> tuple[urllib3.BaseHTTPResponse, bool]:
         """The head of the answer, and whether the request was sent twice. A request that found its
