@@ -14,7 +14,7 @@ import pytest
 from evcc.ports import exclusive, serial
 from evcc.ports.stream import PortError
 from evcc.vault import VaultError
-from plugvault import file_lock, runtimes
+from plugvault import file_lock, runtimes, serial_port
 from plugvault.campaign.adapters import _of_serial
 from plugvault.campaign.cases import CampaignError
 from plugvault.capture.writer import Capture
@@ -49,6 +49,24 @@ def test_serial_port_has_one_user_until_it_is_closed(opener: object, tty: str) -
     in_use(tty)
     port.close()
     opener(tty).close()
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev", __file__])
+def test_a_file_that_is_no_serial_port_is_named_as_such(path: str) -> None:
+    with pytest.raises(PortError, match="it is no serial port"):
+        open_serial(path)
+    with pytest.raises(CampaignError, match=f"serial:{path}: it is no serial port"):
+        _of_serial(path, 1.0)
+
+
+def test_a_device_that_takes_no_settings_is_no_serial_port(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(serial_port, "_DEVICES", tmp_path)  # a machine without /sys
+    with pytest.raises(CampaignError, match="it is no serial port"):
+        _of_serial("/dev/null", 1.0)
+    with pytest.raises(CampaignError, match="nothing: No such file or directory"):
+        _of_serial(str(tmp_path / "nothing"), 1.0)
 
 
 def test_serial_port_of_a_campaign_has_one_user(tty: str) -> None:
