@@ -168,7 +168,8 @@ class Flash:
         self.report.step("firmware", f"{path.name} is for {image.chip}")
         self.result["firmware"] = {"file": str(path), "chip": image.chip}
         if self.wishes.dry_run:
-            self.report.step("dry run", "nothing is written; heap, flash and files are seen later")
+            text = "nothing was written; the rest is seen after the firmware is written"
+            self.report.step("dry run", text)
             return None
         port = micropython.write(image)
         self.report.step(
