@@ -72,6 +72,7 @@ BELOW = {
         "bounded",
         "contexts",
         "contract",
+        "file_lock",
         "json_file",
         "pki",
         "net",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from plugvault.roles.state_file import StateError
 from plugvault.roles.work_queue import (
     CHOOSE,
     DONE,
@@ -36,6 +37,18 @@ def queue(file: Path) -> Iterator[WorkQueue]:
 
 def told(queue: WorkQueue) -> list[tuple[str, str, str]]:
     return [(work.action, work.emaid, work.state) for work in queue.history(CAR)]
+
+
+def test_one_backend_at_a_time_uses_a_file(file: Path):
+    first = WorkQueue(file)
+    first.state_file.set_position("7")
+    with pytest.raises(StateError, match="another backend uses it"):
+        WorkQueue(file)
+    first.close()
+    first.close()
+    second = WorkQueue(file)
+    assert second.state_file.position() == "7"
+    second.close()
 
 
 def test_it_survives_its_process(file: Path):

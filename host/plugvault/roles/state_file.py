@@ -1,16 +1,20 @@
 """The state of a company's backend in a small SQLite file, with its position in the events.
 
-A change is on the disk when the call returns, so that an acknowledged event is never lost.
+A change is on the disk when the call returns, so that an acknowledged event is never lost. One
+backend at a time uses a file: two would overwrite each other's position.
 """
 
+import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from evcc.errors import EvccError
+from plugvault import file_lock
 
 SEEN = 1_000_000  # latest events that are recognised when they come again
 _LONGEST_ID = 100  # characters of an event's id: the ids are UUIDs
@@ -37,8 +41,8 @@ class EventError(ValueError):
 
 
 class StateFile:
-    """A SQLite file. `file`: made when missing, for its owner only; `tables`: SQL that makes
-    missing tables.
+    """A SQLite file. `file`: made when missing, for its owner only, with a file beside it for the
+    lock; `tables`: SQL that makes missing tables.
 
     Safe to use from several threads of one process. `close()` when done. Every method raises
     StateError, mostly for a full disk; the same call may succeed later.
@@ -48,6 +52,8 @@ class StateFile:
         self._file = file
         self._lock = threading.Lock()
         with self._translated():
+            # The end of an object that is not closed unlocks it, too.
+            self._unlock = weakref.finalize(self, os.close, _locked(file))
             file.touch(mode=0o600)
             self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
             self._database.executescript(
@@ -57,6 +63,7 @@ class StateFile:
     def close(self) -> None:
         with self._lock:
             self._database.close()
+        self._unlock()
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """The rows of a query."""
@@ -108,6 +115,15 @@ class StateFile:
         """Store the position of the last event that was processed."""
         with self.transaction() as run:
             run("INSERT INTO place VALUES (1, ?) ON CONFLICT DO UPDATE SET last = ?", (last, last))
+
+
+def _locked(file: Path) -> int:
+    """Lock a state file by a file beside it: SQLite's own locks would end when a descriptor of
+    the state file is closed. Returns the lock's descriptor. Raises StateError, OSError."""
+    try:
+        return file_lock.acquire(file.with_name(f"{file.name}.lock"), timeout=0)
+    except TimeoutError:
+        raise StateError("unavailable", f"{file}: another backend uses it") from None
 
 
 def is_new_event(run: Run, event_id: str, reason: str = "") -> bool:
