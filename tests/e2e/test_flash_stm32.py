@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from fixtures.flashing import Record
 from fixtures.unix_flashing import LinkedBoard
 from plugvault.board.bench import BoardBench
 from plugvault.board.folder import Boards
@@ -15,7 +16,9 @@ from plugvault.board.folder import Boards
 def test_empty_board_is_flashed_in_its_own_root_and_answers_and_is_equal_afterwards(
     linked_board: LinkedBoard,
 ) -> None:
-    result = linked_board.flash()
+    record = Record()
+    result = linked_board.flash(record)
+    assert record.warnings == []
     assert result["board"]["root"] == "/flash/"
     assert result["files"]["unchanged"] == 0
     assert result["status"]["runtime"].startswith("micropython")
@@ -58,3 +61,17 @@ def test_configuration_by_hand_has_relative_paths_and_its_store_is_in_the_root(
     with BoardBench(Boards(linked_board.data).find(None, [])) as bench:
         assert bench.status()["vault"] == "link"
     assert "own/contracts" in board.files()
+
+
+def test_stm32_as_delivered_answers_from_fat_and_its_car_is_erased_with_its_slots(
+    linked_board_with_fat: LinkedBoard,
+) -> None:
+    record = Record()
+    assert linked_board_with_fat.flash(record)["board"]["file_system"] == "FAT"
+    (warning,) = record.warnings
+    assert "FAT, which a power cut can damage in the flash of an STM32" in warning
+    linked_board_with_fat.command("provision")
+    result = linked_board_with_fat.flash(erase_car=True)
+    assert {"/flash/store/identity.a", "/flash/store/contracts.a"} <= set(result["car"]["files"])
+    assert result["car"]["keys"] == 1
+    assert not result["status"]["certified"]

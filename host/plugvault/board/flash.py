@@ -30,6 +30,10 @@ _ERASE_CAR = (
     "Erase the car on this board: its certificate, contracts, trust anchors and time, and destroy"
     " its keys?"
 )
+_FAT = (
+    "its file system is FAT, which a power cut can damage in the flash of an STM32. littlefs is"
+    " safe: host/docs/board.md has the command, which erases the files"
+)
 _CLOCK = "from evcc.ports import board\nboard.set_clock(%d)"
 
 
@@ -201,6 +205,8 @@ class Flash:
             f" of flash free{', the module is frozen' if described.frozen else ''}",
         )
         facts.require(described)
+        if (described.platform, described.medium) == ("pyboard", "FAT"):
+            self.report.warn(_FAT)
         return described
 
     def _prepare(self, described: Facts, port: SerialPort, found: list[SerialPort]) -> Board:

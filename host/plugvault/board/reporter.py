@@ -18,7 +18,7 @@ class Reporter(Protocol):
         asked inside it."""
 
     def warn(self, text: str) -> None:
-        """Report the state that an interrupted run leaves."""
+        """Report a risk, or the state that an interrupted run leaves."""
 
     def file(self, path: str, done: int, total: int) -> None:
         """Report a copied file. done, total: bytes."""
