@@ -406,9 +406,16 @@ class Told(Car):
     def __init__(self) -> None:
         super().__init__()
         self.locked = True
+        self.certified, self.anchors, self.unnamed_keys = True, 1, 0
 
     def status(self) -> Any:
-        return SimpleNamespace(locked=self.locked, envelopes=3)
+        return SimpleNamespace(
+            locked=self.locked,
+            envelopes=3,
+            certified=self.certified,
+            anchors=self.anchors,
+            unnamed_keys=self.unnamed_keys,
+        )
 
 
 @pytest.fixture
@@ -451,6 +458,34 @@ def test_without_revocations_no_list_is_sent(backend: Backend):
     backend.arrives(PCID, lambda point: car)
     until(lambda: backend.locked == {PCID}, "it was greeted")
     assert [name for name, _ in car.heard] == ["set_time"]
+
+
+@pytest.mark.parametrize(
+    "certified, anchors, unnamed_keys, expected",
+    [
+        (True, 1, 0, []),
+        (False, 1, 0, [("unprovisioned", "has no provisioning certificate")]),
+        (False, 0, 0, [("unprovisioned", "has no provisioning certificate and no V2G root")]),
+        (True, 0, 2, [("unprovisioned", "has no V2G root"), ("unnamed", "2 keys")]),
+    ],
+    ids=["ready", "without a certificate", "of the factory", "without roots"],
+)
+def test_a_car_that_cannot_pay_anywhere_or_has_spare_keys_is_reported(
+    backend: Backend,
+    certified: bool,
+    anchors: int,
+    unnamed_keys: int,
+    expected: list[tuple[str, str]],
+):
+    car: Any = Told()
+    car.certified, car.anchors, car.unnamed_keys = certified, anchors, unnamed_keys
+    backend.arrives(PCID, lambda point: car)
+    until(lambda: backend.is_there(PCID), "it was greeted")
+    names = ("unprovisioned", "unnamed")
+    until(lambda: len(backend.health.events) == 1 + len(expected), "it was told")
+    told = [event for event in backend.health.events if event.name in names]
+    for event, (name, text) in zip(told, expected, strict=True):
+        assert (event.name, event.text.partition(":")[0]) == (name, text)
 
 
 def test_a_locked_car_is_reported_and_unlocked_while_it_is_connected(backend: Backend):

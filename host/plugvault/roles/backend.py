@@ -25,12 +25,21 @@ from plugvault.roles.comparison import Comparison
 from plugvault.roles.customer import CustomerView, view
 from plugvault.roles.fleet import Connect, Fleet
 from plugvault.roles.follower import Follower
-from plugvault.roles.health import FULL, LOCKED, OUTDATED, REFUSED, Health, HealthEvent
+from plugvault.roles.health import (
+    FULL,
+    LOCKED,
+    OUTDATED,
+    REFUSED,
+    UNNAMED,
+    UNPROVISIONED,
+    Health,
+    HealthEvent,
+)
 from plugvault.roles.oem import ForwardError, VehicleMaker
 from plugvault.roles.state_file import EventError
 from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WAITING, Work, WorkQueue
 from plugvault.telematics import Maker as Channel
-from plugvault.telematics import TelematicsError
+from plugvault.telematics import TelematicsError, VehicleStatus
 
 log = logging.getLogger("plugvault.roles.backend")
 
@@ -166,14 +175,8 @@ class Backend(Closeable):
         `Health.tell_change`."""
         link.set_time(int(self._clock()))
         outdated = self._send_revoked(link)
-        status = link.status()
-        locked = "too many keys were not their certificates'" if status.locked else ""
-        full = f"{status.envelopes} envelopes" if status.envelopes >= envelopes.ROOM else ""
-        return (
-            HealthEvent(LOCKED, vehicle, locked),
-            HealthEvent(FULL, vehicle, full),
-            HealthEvent(OUTDATED, vehicle, outdated),
-        )
+        states = {**_states(link.status()), OUTDATED: outdated}
+        return tuple(HealthEvent(name, vehicle, text) for name, text in states.items())
 
     def _send_revoked(self, link: Channel) -> str:
         """The reason why the vehicle keeps its old list, or "". It is served all the same: the
@@ -278,3 +281,22 @@ class Backend(Closeable):
             if chooser == vehicle
         ]
         return view(pcid, self._maker.contracts(pcid), self._fleet.held(pcid), waiting)
+
+
+def _states(status: VehicleStatus) -> dict[str, str]:
+    """The text of each lasting state of a vehicle, "" where it is not in it."""
+    missing = [
+        name
+        for name, is_there in (
+            ("provisioning certificate", status.certified),
+            ("V2G root", status.anchors),
+        )
+        if not is_there
+    ]
+    unnamed = f"{status.unnamed_keys} keys: the channel's `discard_keys` destroys them"
+    return {
+        LOCKED: "too many keys were not their certificates'" if status.locked else "",
+        FULL: f"{status.envelopes} envelopes" if status.envelopes >= envelopes.ROOM else "",
+        UNPROVISIONED: f"has no {' and no '.join(missing)}" if missing else "",
+        UNNAMED: unnamed if status.unnamed_keys else "",
+    }
