@@ -488,6 +488,19 @@ def test_a_car_that_cannot_pay_anywhere_or_has_spare_keys_is_reported(
         assert (event.name, event.text.partition(":")[0]) == (name, text)
 
 
+def test_new_trust_anchors_let_a_car_have_again_what_it_has_refused(backend: Backend):
+    car: Any = Told()
+    backend.queue.add(PCID, EMAID, INSTALL, b"bundle")
+    (work,) = backend.queue.waiting(PCID)
+    backend.queue.finish(work, "rejected", "the vehicle does not accept it")
+    assert not backend.install_trust(PCID, "EU", [])
+    assert backend.queue.is_refused(PCID, EMAID, b"bundle")
+    backend.arrives(PCID, lambda point: car)
+    until(lambda: backend.install_trust(PCID, "EU", []), "it is there")
+    assert not backend.queue.is_refused(PCID, EMAID, b"bundle")
+    assert ("install_trust", "EU") in car.heard
+
+
 def test_a_locked_car_is_reported_and_unlocked_while_it_is_connected(backend: Backend):
     car: Any = Told()
     assert not backend.unlock(PCID)

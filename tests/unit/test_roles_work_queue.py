@@ -14,6 +14,7 @@ from plugvault.roles.work_queue import (
     FINISHED,
     INSTALL,
     REJECTED,
+    REMEMBERED,
     REMOVE,
     REPLACED,
     WAITING,
@@ -160,3 +161,45 @@ def test_old_finished_work_is_deleted_and_its_contracts_stay_listed(queue: WorkQ
     assert [work.emaid for work in queue.history(CAR)] == [SECOND, *newest]
     assert queue.listed(CAR) == {SECOND, "E0", "E1", *newest}
     assert queue.listed(OTHER) == {EMAID}
+
+
+def refuse(queue: WorkQueue, reason: str = "the vehicle does not accept it") -> None:
+    queue.add(CAR, EMAID, INSTALL, b"bundle")
+    (work,) = queue.waiting(CAR)
+    queue.finish(work, REJECTED, reason)
+
+
+def test_a_refusal_by_the_vehicle_is_forgotten_after_a_day(file: Path):
+    now = 1000.0
+    queue = WorkQueue(file, lambda: now)
+    refuse(queue)
+    now += REMEMBERED
+    assert queue.is_refused(CAR, EMAID, b"bundle")
+    assert not queue.is_refused(CAR, EMAID, b"another bundle")
+    now += 1
+    assert not queue.is_refused(CAR, EMAID, b"bundle")
+    queue.close()
+
+
+def test_a_refusal_that_a_clock_ahead_has_dated_does_not_count(file: Path):
+    now = 1e9
+    queue = WorkQueue(file, lambda: now)
+    refuse(queue)
+    now = 1000.0
+    assert not queue.is_refused(CAR, EMAID, b"bundle")
+    queue.close()
+
+
+def test_a_refusal_by_the_maker_is_none_of_the_vehicle(queue: WorkQueue):
+    refuse(queue, "revoked: a certificate")
+    assert not queue.is_refused(CAR, EMAID, b"bundle")
+
+
+def test_a_refusal_is_forgotten_when_the_customer_chooses_the_contract(queue: WorkQueue):
+    refuse(queue)
+    queue.intend(CAR, EMAID)
+    queue.end_intention(CAR, EMAID, is_chosen=False)
+    assert queue.is_refused(CAR, EMAID, b"bundle")
+    queue.intend(CAR, EMAID)
+    queue.end_intention(CAR, EMAID, is_chosen=True)
+    assert not queue.is_refused(CAR, EMAID, b"bundle")

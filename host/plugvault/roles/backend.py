@@ -14,7 +14,7 @@ and vehicle are compared too, because an event may be lost [`comparison`].
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Backend(Closeable):
     ) -> None:
         self._maker = maker
         self._clock = clock
-        self.queue = WorkQueue(file)
+        self.queue = WorkQueue(file, clock)
         self.health = Health(observe)
         self._sending: dict[str, threading.Lock] = {}  # by vehicle: its choices keep their order
         self._comparison = Comparison(maker, self.queue, self.health)
@@ -208,6 +208,15 @@ class Backend(Closeable):
             self.health.tell_change(LOCKED, pcid.upper(), "")
             self._fleet.wake(pcid.upper())
         return unlocked
+
+    def install_trust(self, pcid: str, region: str, anchors: Sequence[tuple[str, bytes]]) -> bool:
+        """Install trust anchors in a vehicle, as `Maker.install_trust`, and let it have again the
+        contracts that it has refused. False when it is not reachable. Raises TelematicsError."""
+        installed = self._fleet.ask(pcid, lambda link: link.install_trust(region, anchors))
+        if installed:
+            self.queue.forget_refusals(pcid.upper())
+            self._fleet.wake(pcid.upper())
+        return installed
 
     def revoke(self, certificate: bytes) -> None:
         """Revoke a certificate (DER) in every vehicle, each from its next connection on."""

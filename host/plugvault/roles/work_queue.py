@@ -6,7 +6,8 @@ loses no event and does the work of a repeated event once. The file holds no key
 is sealed to its vehicle.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from plugvault.roles.state_file import Run, StateFile, Values, is_new_event
 INSTALL, REMOVE, CHOOSE = "install", "remove", "choose"
 WAITING, DONE, REJECTED, REPLACED = "waiting", "done", "rejected", "replaced"
 FINISHED = 100  # tasks of a vehicle that are kept when they are finished, the newest ones
+REMEMBERED = 86_400  # seconds for which a vehicle does not get a bundle again that it has refused
 BY_VEHICLE = "the vehicle "  # begins the reason when the vehicle, not the maker, has rejected
 
 _TABLES = """
@@ -27,6 +29,9 @@ CREATE TABLE IF NOT EXISTS work (
 CREATE TABLE IF NOT EXISTS revoked (certificate BLOB PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS listed (vehicle TEXT, emaid TEXT, PRIMARY KEY (vehicle, emaid));
 CREATE TABLE IF NOT EXISTS unwanted (vehicle TEXT, emaid TEXT, PRIMARY KEY (vehicle, emaid));
+CREATE TABLE IF NOT EXISTS refused (
+    vehicle TEXT, emaid TEXT, message BLOB NOT NULL, at REAL NOT NULL, PRIMARY KEY (vehicle, emaid)
+);
 CREATE TABLE IF NOT EXISTS choices (vehicle TEXT PRIMARY KEY, emaid TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS work_waiting ON work (vehicle, state, number);
 """
@@ -51,11 +56,12 @@ class WorkQueue:
     """The work for all vehicles of a maker. `close()` when done. `vehicle` is always a PCID in
     upper case.
 
-    `state_file`: the position in the stream of events, and their outcomes. Every method raises
-    StateError.
+    `clock()`: Unix seconds. `state_file`: the position in the stream of events, and their
+    outcomes. Every method raises StateError.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self.state_file = StateFile(file, _TABLES)
 
     def close(self) -> None:
@@ -105,21 +111,31 @@ class WorkQueue:
         return [Work(*row) for row in rows]
 
     def finish(self, work: Work, state: str, reason: str = "") -> None:
-        """Set the final state of waiting work, unless newer work has replaced it."""
+        """Set the final state of waiting work, unless newer work has replaced it. A bundle that
+        the vehicle has refused is remembered for a while."""
         with self.state_file.transaction() as run:
             run(
                 "UPDATE work SET state = ?, reason = ? WHERE number = ? AND state = ?",
                 (state, reason, work.number, WAITING),
             )  # fmt: skip
+            if work.action == INSTALL and state == REJECTED and reason.startswith(BY_VEHICLE):
+                refusal = (work.vehicle, work.emaid, work.message, self._clock())
+                run("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", refusal)
 
     def is_refused(self, vehicle: str, emaid: str, message: bytes) -> bool:
-        """Whether the vehicle itself has refused exactly this bundle."""
+        """Whether the vehicle itself has refused exactly this bundle within the last `REMEMBERED`
+        seconds. After that it gets it again: its anchors, time or software may be others."""
         query = (
-            "SELECT 1 FROM work WHERE vehicle = ? AND emaid = ? AND message = ? AND state = ?"
-            " AND reason LIKE ? LIMIT 1"
+            "SELECT 1 FROM refused WHERE vehicle = ? AND emaid = ? AND message = ?"
+            " AND at BETWEEN ? AND ?"  # a time in the future was written under a wrong clock
         )
-        by_vehicle = f"{BY_VEHICLE}%"
-        return bool(self.state_file.rows(query, vehicle, emaid, message, REJECTED, by_vehicle))
+        now = self._clock()
+        return bool(self.state_file.rows(query, vehicle, emaid, message, now - REMEMBERED, now))
+
+    def forget_refusals(self, vehicle: str) -> None:
+        """Let the vehicle get again what it has refused."""
+        with self.state_file.transaction() as run:
+            run("DELETE FROM refused WHERE vehicle = ?", (vehicle,))
 
     def history(self, vehicle: str) -> list[Work]:
         """The work for a vehicle: everything that waits, and the newest FINISHED tasks of the
@@ -153,6 +169,7 @@ class WorkQueue:
             query = "DELETE FROM choices WHERE vehicle = ? AND emaid = ?"
             if run(query, (vehicle, emaid)) and is_chosen:
                 run("DELETE FROM unwanted WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
+                run("DELETE FROM refused WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
                 run(_KEEP, (REPLACED, vehicle, emaid, REMOVE, WAITING))
                 _add(run, vehicle, emaid, CHOOSE, b"")
 
