@@ -17,11 +17,11 @@ import hashlib
 import struct
 
 from .chain import MAX_SUBS
-from .envelopes import ROOM, Envelopes
+from .envelopes import MISMATCHED, OPENED, ROOM, Envelopes
 from .errors import EvccError
 from .ids import INSTANCE_END, is_same_emaid
 from .pause import pause
-from .record import RecordError, pack, text, unpack
+from .record import RecordError, parts, text, unpack
 from .vault import OWNER, PROVISIONING, VaultError, levels
 from .vault.possession import proves_possession
 
@@ -178,16 +178,17 @@ class Contracts:
         `commit` take back, so that a power cut does not evade the lock. Raises EnvelopeError,
         StoreError or VaultError, and changes nothing then.
         """
-        before = self.envelopes.packed()
+        count = len(self.envelopes)
         self.envelopes.add(vault.public(PROVISIONING), dh_point, wrapped, fingerprint)
+        self.envelopes.mismatches += 1
         try:
             key = _prefix(self._generation + 1) + vault.random(_KEY - _GENERATION)
-            self.envelopes.mismatches += 1
             self._store(self._contracts, self._journal + [key])
         except Exception:
-            self.envelopes = Envelopes(ROOM, before)
+            self.envelopes.forget(count)
             raise
-        self.envelopes.mismatches -= 1
+        finally:
+            self.envelopes.mismatches -= 1
         return key
 
     def failed(self, dh_point: bytes, is_mismatch: bool) -> None:
@@ -195,7 +196,7 @@ class Contracts:
         is_mismatch: whether the envelope held another key than its certificate's. An index that
         cannot be written is no error here."""
         if is_mismatch:
-            self.envelopes.settle(dh_point, False)
+            self.envelopes.settle(dh_point, MISMATCHED)
         try:
             self._store(self._contracts, self._journal)
         except EvccError:
@@ -204,7 +205,7 @@ class Contracts:
     def unlock(self) -> None:
         """Accept envelopes again after too many mismatches. Raises StoreError."""
         mismatches = self.envelopes.mismatches
-        self.envelopes.unlock()
+        self.envelopes.mismatches = 0
         try:
             self._store(self._contracts, self._journal)
         except Exception:
@@ -227,15 +228,14 @@ class Contracts:
             contracts.append(contract)
         journal = [key for key in self._journal if key != contract.key]
         name = _chain_file(contract.key)
-        before = self.envelopes.packed()
+        former = self.envelopes.settle(dh_point, OPENED)
         try:
             pause()
-            self._files.write(name, pack(chain))
+            self._files.write(name, *parts(chain))
             pause()  # none after this one: a link error after the commit point would undo half
-            self.envelopes.settle(dh_point, True)
             self._store(contracts, journal + [old.key] if old else journal)
         except Exception:
-            self.envelopes = Envelopes(ROOM, before)
+            self.envelopes.settle(dh_point, former)
             self._discard(name)
             raise
         if not old:
@@ -357,7 +357,7 @@ class Contracts:
         generations = [int.from_bytes(key[:_GENERATION], "big") for key in self.unnamed]
         newest = max(generations) if generations else 0
         if newest > self._generation:
-            text = "the contract index is older than the token: %d, where a key is of %d"
+            text = "the index is older than the token: %d, a key is of %d"
             log.insert(0, text % (self._generation, newest))
             self._generation = newest  # the next write is newer than both
         return log
@@ -416,7 +416,7 @@ class Contracts:
                 struct.pack(">QQB", max(c.not_before, 0), c.not_after, int(c.active)),
                 c.fingerprint,
             ]
-        self._files.write(INDEX, pack(fields))
+        self._files.write(INDEX, *parts(fields))
         self._generation += 1
         self._contracts = contracts
         self._journal = journal

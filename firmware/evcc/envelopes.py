@@ -18,7 +18,6 @@ The table is pure data. Its owner stores `packed()` before the token is asked.
 """
 
 import hashlib
-import struct
 
 from .errors import EvccError
 
@@ -26,8 +25,11 @@ ROOM = 128  # envelopes in the life of a car, 37 bytes each
 MISMATCHES = 5
 ASKED, OPENED, MISMATCHED = 0, 1, 2  # states of an envelope
 _HASH = 12  # bytes
-_ENTRY = 3 * _HASH + 1
+# The hash of the provisioning key and the number of mismatches; then for each envelope the hashes
+# of its point, of its bytes and of its certificate, and its state.
 _HEAD = _HASH + 1
+_STATE = 3 * _HASH
+_ENTRY = _STATE + 1
 
 
 class EnvelopeError(EvccError):
@@ -45,51 +47,62 @@ class EnvelopeError(EvccError):
 class Envelopes:
     """room: the number of entries. stored: of `packed`, or b"" for none.
 
-    `mismatches`: the number of envelopes with another certificate's key, in the life of the
-    provisioning key or since the lock was lifted; one byte of `packed`.
     Raises EnvelopeError("damaged").
     """
 
     def __init__(self, room: int = ROOM, stored: bytes = b"") -> None:
-        self._room = room
-        self._key = bytes(_HASH)  # of the provisioning key they were sealed to
-        self._entries: list = []
-        self.mismatches = 0
-        if stored:
-            self._load(stored)
+        # One block from the start: a board's heap has no room for one that grows.
+        self._table = bytearray(_HEAD + room * _ENTRY)
+        self._end = len(stored) or _HEAD
+        if self._end > len(self._table) or (self._end - _HEAD) % _ENTRY:
+            raise EnvelopeError("damaged", "the length")
+        self._table[: len(stored)] = stored
+        for at in range(_HEAD + _STATE, self._end, _ENTRY):
+            if self._table[at] > MISMATCHED:
+                raise EnvelopeError("damaged", "a state")
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._end // _ENTRY  # the head is shorter than an entry
+
+    def packed(self) -> memoryview:
+        """For `stored`, 13 bytes and 37 for each envelope: a view, until the table changes."""
+        return memoryview(self._table)[: self._end]
+
+    @property
+    def mismatches(self) -> int:
+        """The number of envelopes with another certificate's key, in the life of the provisioning
+        key or since the lock was lifted: 0 to 255."""
+        return self._table[_HASH]
+
+    @mismatches.setter
+    def mismatches(self, count: int) -> None:
+        self._table[_HASH] = count
 
     @property
     def locked(self) -> bool:
-        """Whether `MISMATCHES` is reached: no envelope is opened until `unlock`."""
+        """Whether `MISMATCHES` is reached: no envelope is opened until `mismatches` is 0 again."""
         return self.mismatches >= MISMATCHES
-
-    def unlock(self) -> None:
-        """Lift the lock. The entries stay."""
-        self.mismatches = 0
 
     def opened(self, leaf: bytes) -> bool:
         """Whether the contract key of this certificate was opened before. leaf: as in `add`."""
-        return any(entry[2] == _hash(leaf) and entry[3] == OPENED for entry in self._entries)
+        return self._find(_hash(leaf) + bytes([OPENED]), 2 * _HASH) > 0
 
     def check(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
         """Check that this envelope may be opened. The arguments are those of `add`.
 
         Raises EnvelopeError("seen" | "mismatched" | "locked" | "full").
         """
-        if _hash(provisioning) != self._key:
+        if _hash(provisioning) != self._table[:_HASH]:
             return  # another provisioning key: it opens none of the former envelopes
-        entry = self._find(dh_point)
-        if entry and entry[1:3] != [_hash(wrapped), _hash(leaf)]:
-            raise EnvelopeError("seen", "the ephemeral key came with another envelope")
-        if entry and entry[3] == MISMATCHED:
-            raise EnvelopeError("mismatched", "not the key of its certificate, as before")
+        at = self._find(_x(dh_point))
+        if at and self._table[at + _HASH : at + _STATE] != _hash(wrapped) + _hash(leaf):
+            raise EnvelopeError("seen", "its point came with another envelope")
+        if at and self._table[at + _STATE] == MISMATCHED:
+            raise EnvelopeError("mismatched", "its key was another, as before")
         if self.locked:
             raise EnvelopeError("locked", "%d keys were not their certificates'" % self.mismatches)
-        if not entry and len(self._entries) >= self._room:
-            raise EnvelopeError("full", "%d envelopes" % len(self._entries))
+        if not at and self._end == len(self._table):
+            raise EnvelopeError("full", "%d envelopes" % len(self))
 
     def add(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
         """Enter an envelope; store the table before the token is asked.
@@ -99,51 +112,35 @@ class Envelopes:
         `check`.
         """
         self.check(provisioning, dh_point, wrapped, leaf)
-        if _hash(provisioning) != self._key:
-            self._key = _hash(provisioning)
-            self._entries = []
-            self.mismatches = 0
-        if not self._find(dh_point):
-            self._entries.append([_x(dh_point), _hash(wrapped), _hash(leaf), ASKED])
+        if _hash(provisioning) != self._table[:_HASH]:
+            self._table[:_HEAD] = _hash(provisioning) + b"\0"
+            self._end = _HEAD
+        if not self._find(_x(dh_point)):
+            start, self._end = self._end, self._end + _ENTRY
+            entry = _x(dh_point) + _hash(wrapped) + _hash(leaf) + bytes([ASKED])
+            self._table[start : self._end] = entry
 
-    def settle(self, dh_point: bytes, is_match: bool) -> None:
-        """Note the outcome of an envelope that was added; another DH point changes nothing.
-
-        is_match: whether the opened key was its certificate's."""
-        entry = self._find(dh_point)
-        if not entry:
-            return
-        if not is_match:
+    def settle(self, dh_point: bytes, state: int) -> int:
+        """Note the outcome of an envelope that was added: `OPENED`, or `MISMATCHED`, which counts.
+        Another DH point changes nothing. Returns the state until now."""
+        at = self._find(_x(dh_point))
+        if not at:
+            return ASKED
+        former, self._table[at + _STATE] = self._table[at + _STATE], state
+        if state == MISMATCHED:
             self.mismatches += 1
-        entry[3] = OPENED if is_match else MISMATCHED
+        return former
 
-    def packed(self) -> bytes:
-        """For `stored`: 13 bytes, and 37 for each envelope."""
-        out = bytearray(self._key)
-        out.append(self.mismatches)
-        for x, wrapped, leaf, state in self._entries:
-            out += x + wrapped + leaf
-            out.append(state)
-        return bytes(out)
+    def forget(self, count: int) -> None:
+        """Take back the last `add`, if it was not stored. count: of envelopes before it."""
+        self._end = min(self._end, _HEAD + count * _ENTRY)
 
-    def _find(self, dh_point: bytes):
-        x = _x(dh_point)
-        for entry in self._entries:
-            if entry[0] == x:
-                return entry
-        return None
-
-    def _load(self, stored: bytes) -> None:
-        count, remainder = divmod(len(stored) - _HEAD, _ENTRY)
-        if count < 0 or remainder or count > self._room:
-            raise EnvelopeError("damaged", "%d bytes of envelopes" % len(stored))
-        self._key, self.mismatches = struct.unpack("%dsB" % _HASH, stored[:_HEAD])
-        row = "%ds%ds%dsB" % (_HASH, _HASH, _HASH)
-        for at in range(_HEAD, len(stored), _ENTRY):
-            entry = list(struct.unpack(row, stored[at : at + _ENTRY]))
-            if entry[3] > MISMATCHED:
-                raise EnvelopeError("damaged", "state %d" % entry[3])
-            self._entries.append(entry)
+    def _find(self, value: bytes, offset: int = 0) -> int:
+        """The place of the entry with `value` at `offset`; 0: there is none."""
+        for at in range(_HEAD, self._end, _ENTRY):
+            if self._table[at + offset : at + offset + len(value)] == value:
+                return at
+        return 0
 
 
 def _x(point: bytes) -> bytes:

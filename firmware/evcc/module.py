@@ -189,7 +189,7 @@ class Module:
     def _control(self, data: bytes) -> None:
         if not self._has_room(CONTROL):
             self._missed[CONTROL] += 1
-            self._log("control: a request is not carried out, the bench reads no answers")
+            self._log("control: ignored, the bench reads no answers")
             return
         try:
             request = json.loads(utf8.decode(data))
@@ -367,7 +367,7 @@ class Module:
             )
         finally:
             if envelopes.locked and not was_locked:
-                self._log("installation is locked: too many keys did not match their certificates")
+                self._log("installation is locked: too many wrong keys")
                 self._event("locked", "", session)
 
     def _checked(self, name: str, session) -> None:
@@ -378,7 +378,7 @@ class Module:
 
     def _telematics(self, data: bytes) -> None:
         if not self._has_room(TELEMATICS):
-            self._log("telematics: a message is ignored, the bench reads no answers")
+            self._log("telematics: ignored, the bench reads no answers")
             return
         for answer in self._vehicle.take(data):
             self._line.send(TELEMATICS, answer)

@@ -24,15 +24,24 @@ class RecordError(EvccError):
 def pack(fields: list) -> bytes:
     """The record with these fields: byte strings of up to 65,535 bytes each. Raises ValueError for
     a longer one."""
-    out = bytearray(MAGIC)
-    out += struct.pack(">H", len(fields))
+    out = bytearray()
+    for part in parts(fields):
+        out += part
+    return bytes(out)
+
+
+def parts(fields: list) -> list:
+    """The same as byte strings that follow one another: a board has no room for long fields twice.
+    Raises as `pack`."""
+    out = [MAGIC + struct.pack(">H", len(fields))]
     for field in fields:
         if len(field) > 0xFFFF:  # struct would cut it silently on MicroPython
             raise ValueError("field too long")
-        out += struct.pack(">H", len(field))
-        out += field
-    out += struct.pack(">I", binascii.crc32(out))
-    return bytes(out)
+        out += [struct.pack(">H", len(field)), field]
+    crc = 0
+    for part in out:
+        crc = binascii.crc32(part, crc)
+    return out + [struct.pack(">I", crc)]
 
 
 def unpack(data: bytes) -> list:

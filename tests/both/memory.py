@@ -23,12 +23,12 @@ class MemoryFiles:
     def read(self, name):
         return self.content.get(name)
 
-    def write(self, name, data):
+    def write(self, name, *parts):
         if self.budget is not None:
             if self.budget == 0:
                 raise StoreError("full", name)
             self.budget -= 1
-        self.content[name] = bytes(data)
+        self.content[name] = b"".join([bytes(part) for part in parts])
 
     def delete(self, name):
         if self.stuck:

@@ -5,7 +5,7 @@ import os
 
 from evcc import chain, der, exi, ids, record, signature, telematics, trust, x509
 from evcc.contracts import ContractError
-from evcc.envelopes import EnvelopeError, Envelopes
+from evcc.envelopes import MISMATCHED, EnvelopeError, Envelopes
 from evcc.exi import grammar as g
 from evcc.exi import reader
 from evcc.iso15118_2 import installation
@@ -55,7 +55,7 @@ def mismatched(n):
     envelopes = Envelopes()
     for i in range(n + 1):
         envelopes.add(b"car", b"\4" + bytes([i]) * 64, b"wrapped", b"certificate")
-        envelopes.settle(b"\4" + bytes([i]) * 64, False)
+        envelopes.settle(b"\4" + bytes([i]) * 64, MISMATCHED)
 
 
 def revoked_in_a_file(n):

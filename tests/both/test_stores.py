@@ -20,7 +20,7 @@ from evcc.timekeeper import FILE as TIME
 from evcc.timekeeper import Timekeeper
 from evcc.trust import FILE as TRUST
 from evcc.trust import MAX_ANCHORS, Trust, TrustError
-from helpers import raises, vector
+from helpers import needs_heap, raises, vector
 from memory import KeyList, MemoryFiles
 from noise import Chance
 from test_contracts import filled, install
@@ -79,9 +79,9 @@ class Cut:
     def read(self, name):
         return (self.files if name == self.name else self.rest).read(name)
 
-    def write(self, name, data):
+    def write(self, name, *parts):
         if name != self.name:
-            self.rest.write(name, data)
+            self.rest.write(name, *parts)
 
     def delete(self, name):
         self.rest.delete(name)
@@ -226,6 +226,7 @@ def altered(chance, fields):
 
 
 def test_store_altered_with_right_checksum_is_damaged_not_a_crash():
+    needs_heap(1 << 19)
     for name, fields, look in STORES:
         files = MemoryFiles()
         files.write(name, pack(fields()))

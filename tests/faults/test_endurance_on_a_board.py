@@ -27,17 +27,20 @@ from world import EMAID, PCID, World
 SIZES = Path(__file__).parents[2] / "tools/sizes.py"
 SESSION_ID = bytes(range(8))
 MAY_GROW = 2048  # bytes: the collector finds no fewer, since it takes numbers for addresses
-# In front of main.py. The status tells the heap in use. The car keeps the last eight envelopes:
-# with 128, the room for the life of a provisioning key, it takes no more contracts.
-HEAD = """
+FULL = 120  # envelopes that are kept: with 128, the room of a car's life, it takes no contract
+# In front of main.py. The status tells the heap in use. Only the last envelopes are kept.
+HEAD = f"""
 import boot
 import gc
-from evcc import contracts
+from evcc import contracts, envelopes
 from evcc.module import Module
 class Few(contracts.Envelopes):
     def add(self, *envelope):
         super().add(*envelope)
-        del self._entries[:-8]
+        if len(self) > {FULL}:
+            self._end -= envelopes._ENTRY
+            for at in range(envelopes._HEAD, self._end):
+                self._table[at] = self._table[at + envelopes._ENTRY]
 contracts.Envelopes = Few
 status = Module._status
 def status_with_heap(self, request):
@@ -94,7 +97,7 @@ def test_installations_in_a_row_leave_the_heap_of_a_board_as_it_was(
     how = {"code": code, "heap": str(budget), "vault": "link"}
     with Car(runtime, "serial", tmp_path / "car", maker=key.point, token=car_token, **how) as car:
         maker = provisioned(car.maker(key), world)
-        count, warm = 1000 if whole else 20, 10
+        count, warm = 1000 if whole else 20, FULL + 10
         for number in range(warm):
             install(maker, world, number)
         before = car.status()["heap"]

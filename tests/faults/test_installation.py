@@ -18,11 +18,11 @@ class FullFiles(Files):
 
     after = 0
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, *parts: bytes) -> None:
         if self.after == 0:
             raise StoreError("full", name)
         self.after -= 1
-        super().write(name, data)
+        super().write(name, *parts)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

@@ -80,7 +80,7 @@ def bare(vault: Any, response: bytes, anchors: dict[str, bytes]) -> Callable[[],
 
 def checked_envelope() -> Callable[[], None]:
     """The work of an installation on the table of envelopes, with room for one more."""
-    from evcc.envelopes import ROOM, Envelopes
+    from evcc.envelopes import OPENED, ROOM, Envelopes
 
     table = Envelopes()
     for _ in range(ROOM - 1):
@@ -90,9 +90,7 @@ def checked_envelope() -> Callable[[], None]:
     def work() -> None:
         table.check(b"car", point, b"wrapped", b"certificate")
         table.add(b"car", point, b"wrapped", b"certificate")
-        table.packed()
-        table.settle(point, True)
-        table.packed()
+        table.settle(point, OPENED)
 
     return work
 

@@ -296,6 +296,7 @@ CHECKS = (
 
 def _open_and_commit(attempt: _Attempt, report) -> Contract:
     """Record the envelope, open the key in the vault, store the contract, delete the old key."""
+    attempt.header = attempt.body = {}  # a board has no room for them beside the index
     try:
         key = attempt.contracts.begin(
             attempt.vault, attempt.dh_point, attempt.wrapped, attempt.fingerprint

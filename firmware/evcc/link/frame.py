@@ -14,7 +14,7 @@ def encode(body: bytes, seed: int = 0) -> bytes:
     """The frame of `body`, with its closing zero: 6 bytes longer than a body of at most 249 bytes.
 
     `seed`: as for `unseal`."""
-    crc = binascii.crc32(body, seed) & 0xFFFFFFFF
+    crc = binascii.crc32(body, seed)
     data = body + crc.to_bytes(_CRC_BYTES, "big")
     out = bytearray()
     start = 0
@@ -54,7 +54,7 @@ def unseal(raw: bytes, seed: int = 0) -> "bytes | None":
         data = data[:place] + data[place + 1 :]
     body = bytes(data[:-_CRC_BYTES])
     crc = int.from_bytes(data[-_CRC_BYTES:], "big")
-    if len(data) <= _CRC_BYTES or binascii.crc32(body, seed) & 0xFFFFFFFF != crc:
+    if len(data) <= _CRC_BYTES or binascii.crc32(body, seed) != crc:
         return None
     return body
 

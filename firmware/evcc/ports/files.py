@@ -100,14 +100,16 @@ class Files:
                 return None
             raise store_error(error, name)
 
-    def write(self, name: str, data: bytes) -> None:
-        """Replace `name` by `data`, atomically; durable on return. Raises: StoreError."""
+    def write(self, name: str, *parts: bytes) -> None:
+        """Replace `name` by `parts`, which follow one another, atomically; durable on return.
+        Raises: StoreError."""
         path = self._path(name)
         temporary = path + _TEMPORARY
         try:
             with open(temporary, "wb") as file:
-                if file.write(data) != len(data):
-                    raise OSError(_ENOSPC, "short write")
+                for part in parts:
+                    if file.write(part) != len(part):
+                        raise OSError(_ENOSPC, "short write")
                 flush(file)
             os.rename(temporary, path)
         except OSError as error:

@@ -34,15 +34,15 @@ class SlotFiles(Files):
         except OSError as error:
             raise store_error(error, name)
 
-    def write(self, name: str, data: bytes) -> None:
-        self._put(name, data, 1)
+    def write(self, name: str, *parts: bytes) -> None:
+        self._put(name, parts, 1)
 
     def delete(self, name: str) -> None:
         path = self._path(name)
         try:
             _, slot, data = _newest(path)
             if data is not None:
-                slot = self._put(name, b"", 0)
+                slot = self._put(name, (), 0)
             for suffix in (_other(slot), slot):
                 _remove(path + suffix)
         except OSError as error:
@@ -55,7 +55,7 @@ class SlotFiles(Files):
         except OSError as error:
             raise store_error(error, self._folder)
 
-    def _put(self, name: str, data: bytes, exists: int) -> str:
+    def _put(self, name: str, parts: tuple, exists: int) -> str:
         """Write the slot that is not the newest; its suffix."""
         path = self._path(name)
         try:
@@ -63,10 +63,13 @@ class SlotFiles(Files):
             if generation == _LAST:
                 raise OSError(5, "altered")
             slot = _other(slot)
-            head = struct.pack(_HEAD, generation + 1, len(data), exists)
-            crc = binascii.crc32(data, binascii.crc32(head)) & 0xFFFFFFFF
+            size = sum(len(part) for part in parts)
+            parts = (struct.pack(_HEAD, generation + 1, size, exists),) + parts
+            crc = 0
+            for part in parts:
+                crc = binascii.crc32(part, crc)
             with open(path + slot, "wb") as file:
-                for part in (head, data, struct.pack(">I", crc)):
+                for part in parts + (struct.pack(">I", crc),):
                     if file.write(part) != len(part):
                         raise OSError(28, "short write")
                 flush(file)
@@ -89,7 +92,7 @@ def _newest(path: str) -> tuple:
         if os.stat(path + suffix)[6] != _HEAD_BYTES + length + _CRC_BYTES:
             continue
         data = _read(path + suffix, _HEAD_BYTES, length + _CRC_BYTES)
-        crc = binascii.crc32(data[:length], binascii.crc32(head)) & 0xFFFFFFFF
+        crc = binascii.crc32(data[:length], binascii.crc32(head))
         if data[length:] != struct.pack(">I", crc) or generation == _LAST:
             return generation, suffix, b""
         return generation, suffix, data[:length] if exists else None

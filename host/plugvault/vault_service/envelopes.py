@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evcc.envelopes import EnvelopeError, Envelopes
+from evcc.envelopes import MISMATCHED, EnvelopeError, Envelopes
 from evcc.ports.files import Files, StoreError
 from evcc.record import RecordError, pack, unpack
 from evcc.vault import OWNER, PROVISIONING, VaultError
@@ -71,14 +71,14 @@ class Record:
         """Record that the key of an opened envelope did not match its certificate. Raises as
         `ask`."""
         with self._open() as envelopes:
-            envelopes.settle(dh_point, False)
+            envelopes.settle(dh_point, MISMATCHED)
 
     def unlock(self) -> int:
         """Lift the lock. Returns the number of mismatches counted before. Recorded envelopes stay
         recorded."""
         with self._open() as envelopes:
             count = envelopes.mismatches
-            envelopes.unlock()
+            envelopes.mismatches = 0
             return count
 
     def status(self) -> dict[str, Any]:
