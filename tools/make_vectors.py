@@ -331,10 +331,15 @@ def _judge(name, q, digest, signature, ok):
 
 
 def main():
-    for name, value in (("certificates", certificates()), ("p256", ecdsa())):
-        path = VECTORS / f"{name}.json"
-        path.write_text(json.dumps(value, indent=0) + "\n")
-        print(path.name, path.stat().st_size, "bytes,", len(value), "entries")
+    write("certificates", json.dumps(certificates(), indent=0))
+    # A case a line: a board reads one after the other.
+    write("p256", "[\n" + ",\n".join(map(json.dumps, ecdsa())) + "\n]")
+
+
+def write(name, text):
+    path = VECTORS / f"{name}.json"
+    path.write_text(text + "\n")
+    print(path.name, path.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Helpers of the tests in this folder, on CPython and on MicroPython alike."""
 
+import gc
+
 VECTORS = __file__.rsplit("/", 1)[0] + "/../vectors/"
 
 
@@ -9,6 +11,12 @@ class Skip(Exception):
 
 def skip(why: str) -> None:
     raise Skip(why)
+
+
+def needs_heap(size: int) -> None:
+    """Skip where MicroPython has fewer than `size` bytes of heap in all, as on a board."""
+    if hasattr(gc, "mem_free") and gc.mem_free() + gc.mem_alloc() < size:
+        skip("it needs a heap of {} KiB".format(size >> 10))
 
 
 def raises(error: type, reason, fn, *args, **kwargs):

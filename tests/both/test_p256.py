@@ -5,12 +5,17 @@ import json
 
 from evcc import p256, p256_curve
 from evcc.vault import Vault
-from helpers import raises, skip, vector
+from helpers import VECTORS, raises, skip
 
 
 def _cases():
-    for name, point, digest, signature, ok in json.loads(vector("p256.json")):
-        yield name, bytes.fromhex(point), bytes.fromhex(digest), bytes.fromhex(signature), ok
+    """Each line but the first and the last is a case: no board has room for all of them."""
+    with open(VECTORS + "p256.json", "rb") as file:
+        for line in file:
+            if len(line) > 2:
+                name, point, digest, signature, ok = json.loads(line.rstrip(b",\n"))
+                hexes = point, digest, signature
+                yield [name] + [bytes.fromhex(text) for text in hexes] + [ok]
 
 
 def test_every_case_is_judged_as_openssl_does():
@@ -36,9 +41,8 @@ def test_verification_pauses_at_even_intervals():
 
 
 def test_known_key_gets_the_verdicts_of_a_new_one():
-    cases = list(_cases())
     del p256._tables[:]
-    for name, point, digest, signature, ok in cases:
+    for name, point, digest, signature, ok in _cases():
         for _ in range(2):
             assert p256.verify(point, digest, signature) is ok, name
         assert len(p256._tables) <= 4
@@ -84,8 +88,8 @@ def test_error_of_a_pause_ends_the_verification():
 
 
 def test_vault_without_a_verification_of_its_own_has_this_one():
-    vault, pauses = Vault(), []
-    vault.pause = lambda: pauses.append(1)
+    vault, pauses = Vault(), set()
+    vault.pause = lambda: pauses.add(1)
     for name, point, digest, signature, ok in _cases():
         assert vault.verify(point, digest, signature) is ok, name
     assert pauses
