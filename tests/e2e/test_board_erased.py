@@ -23,12 +23,13 @@ def test_board_of_another_data_folder_is_named_and_becomes_an_empty_car(
     record = Record()
     linked_board.flash(record)
     assert record.steps[-2:] == ["car", "time"]
-    refusal = linked_board.command("provision")["error"]
-    assert refusal["reason"] == "state"
-    assert refusal["detail"].startswith(
-        f"the board's certificate, {first['pcid']}, is of another maker: "
-    )
-    assert "`plugvault flash --erase-car`" in refusal["detail"]
+    for command in (["provision"], ["install"], ["install", "--at-station"]):
+        refusal = linked_board.command(*command)["error"]
+        assert refusal["reason"] == "state"
+        assert refusal["detail"].startswith(
+            f"the board's certificate, {first['pcid']}, is of another maker: "
+        )
+        assert "`plugvault flash --erase-car`" in refusal["detail"]
     erased = linked_board.flash_by_command("--erase-car", "--yes")
     assert erased.exit_code == 0, erased.output
     assert f"board provision {UID} --data '{tmp_path}/another folder'`" in erased.output

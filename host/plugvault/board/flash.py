@@ -383,6 +383,6 @@ class Flash:
         if status["certified"] and status["pcid"] != board.pcid:
             self.report.step(
                 "car",
-                f"the board is already {status['pcid']}, by another data folder;"
-                " --erase-car makes it an empty car",
+                f"the board is already {status['pcid']}, which it did not become from this data"
+                " folder: --erase-car makes it an empty car",
             )

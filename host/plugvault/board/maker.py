@@ -98,22 +98,19 @@ class BoardMaker:
         return {"pcid": pcid, "region": REGION, "anchors": len(anchors)}
 
     def _require_its_key(self, maker: Maker, pcid: str) -> None:
-        """Compare the board's key with the one in its certificate, as the pool has it."""
+        """Compare the board's key with the one in its certificate."""
+        if self._certified_key(pcid) != maker.car:
+            raise _other_car(pcid, "is for another key")
+
+    def _certified_key(self, pcid: str) -> bytes:
+        """The key in the board's certificate, as the pool has it. Raises: DeviceError("state")
+        for a certificate that this ecosystem's maker has not registered."""
         try:
-            certified = self._world.oem.point(pcid)
+            return self._world.oem.point(pcid)
         except OpcpError as error:
             if error.status != 404:
                 raise
-            certified = b""
-        if certified == maker.car:
-            return
-        cause = "is for another key" if certified else "is of another maker"
-        raise DeviceError(
-            "state",
-            f"the board's certificate, {pcid}, {cause}: the board became a car with another data"
-            " folder. Name that folder by --data DIR, or make the board an empty car: `plugvault"
-            " flash --erase-car`",
-        )
+            raise _other_car(pcid, "is of another maker") from error
 
     def trust(self, region: str) -> dict[str, Any]:
         """Replace the trust anchors by those of a sales region. Raises: DeviceError("config")."""
@@ -166,7 +163,7 @@ class BoardMaker:
 
     def install(self) -> dict[str, Any]:
         """A new contract of operator B, over the air: from the pool's event to the board."""
-        pcid = self._pcid()
+        pcid = self._registered_pcid()
         emaid = self._world.mo_v2g.new_emaid()
         with self._backend() as backend:
             backend.follow()
@@ -193,8 +190,9 @@ class BoardMaker:
 
     def install_at_station(self) -> dict[str, Any]:
         """Install a new contract of operator A in a charging session."""
-        emaid = self._world.mo.contract(self._pcid())
-        self._world.oem.choose(self._pcid(), emaid)
+        pcid = self._registered_pcid()
+        emaid = self._world.mo.contract(pcid)
+        self._world.oem.choose(pcid, emaid)
         events = self._charge(None, want_contract=True)
         _require(("installed", emaid), events)
         return self._installed(emaid, "at the station")
@@ -265,6 +263,21 @@ class BoardMaker:
         if not status["certified"]:
             raise DeviceError("state", "no provisioning certificate: `plugvault board provision`")
         return str(status["pcid"])
+
+    def _registered_pcid(self) -> str:
+        """The PCID of a car of this ecosystem: the operators make contracts for no other."""
+        pcid = self._pcid()
+        self._certified_key(pcid)
+        return pcid
+
+
+def _other_car(pcid: str, cause: str) -> DeviceError:
+    return DeviceError(
+        "state",
+        f"the board's certificate, {pcid}, {cause}: the board became a car with another data"
+        " folder. Name that folder by --data DIR, or make the board an empty car: `plugvault"
+        " flash --erase-car`",
+    )
 
 
 def _require(event: tuple[str, str | None], events: Sequence[tuple[str, str]]) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -358,7 +359,7 @@ def simulate(
             typer.echo(json.dumps(ready))
         else:
             then = f"flash {ready['prompt']} --link {ready['link']}" if empty else "board status"
-            option = f" --data {data}" if data else ""
+            option = f" --data {shlex.quote(str(data))}" if data else ""
             typer.echo(f"prompt  {ready['prompt']}\nlink    {ready['link']}")
             typer.echo(f"In another terminal: plugvault {then}{option}. Ctrl-C ends the board.")
         with contextlib.suppress(KeyboardInterrupt):
