@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from evcc.vault import VaultError
 from fixtures.firmware_files import RP2040, uf2
 from fixtures.flashing import Record
 from fixtures.unix_board import PICO, UID, UnixBoard
-from plugvault.board import bytecode, configuration, copying, facts, firmware, ports
+from plugvault.board import bytecode, configuration, copying, erasure, facts, firmware, ports
 from plugvault.board import flash as flash_module
 from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
@@ -357,3 +358,19 @@ def test_configuration_of_the_user_gets_the_name_and_key_file_of_the_boards_vaul
     assert [board.key.encode() for board in Boards(tmp_path / "data").all()] == [
         files["vault-key"]
     ]
+
+
+@pytest.mark.usefixtures("unanswered")
+def test_maker_that_the_board_has_now_is_recorded_though_its_car_could_not_be_erased(
+    unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> int:
+        raise VaultError("token-missing")
+
+    unix_board.put("config.json", configuration.make(UART, UID, OTHER))
+    monkeypatch.setattr(erasure, "erase", fail)
+    with pytest.raises(VaultError, match="token-missing"):
+        flash(unix_board, tmp_path, Record(), erase_car=True)
+    assert configuration.read(unix_board.files()["config.json"])["maker"] == MAKER
+    (board,) = Boards(tmp_path / "data").all()
+    assert board.maker == MAKER.hex()

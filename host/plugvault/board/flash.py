@@ -143,9 +143,9 @@ class Flash:
         copying.switch(repl)
         car = self._find_car(repl)  # before a new configuration hides its store
         self._copy(repl, described, files)
+        board.save()  # not before: the user may have refused another maker
         if self.wishes.erase_car:
             board = self._erase_car(repl, board, car)
-        board.save()  # not before: the user may have refused another maker
         self._set_clock(repl)
         return board
 
@@ -332,7 +332,7 @@ class Flash:
         keys = erasure.erase(repl, board, paths)
         self.result["car"]["keys"] = keys
         self.report.step("erased", f"{len(paths)} files of the car, and {keys} of its keys here")
-        return replace(board, pcid="")
+        return board.save(pcid="")
 
     def _agree_to_other_maker(self, repl: Repl, config: bytes) -> None:
         """Ask before a board that obeys another maker gets a new one."""
