@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evcc.vault import VaultError
+from plugvault.ecosystem import Ecosystem
+from plugvault.ecosystem import folder as folder_module
 from plugvault.ecosystem.authorities import LABELS, SOON, Authorities
-from plugvault.ecosystem.folder import Folder, FolderError
+from plugvault.ecosystem.folder import Folder, FolderError, making, sandbox_lock
 from plugvault.pki import path
 from world import DAY, NOW
 
@@ -150,3 +153,40 @@ def test_a_folder_of_no_known_plugvault_is_refused_with_words_and_left(
     assert str(file) in caught.value.detail
     assert "1234" not in str(caught.value)
     assert file.read_text() == content
+
+
+def test_a_start_beside_a_sandbox_issues_nothing_and_writes_no_secret(
+    short_dir: Path, softhsm: Path
+):
+    folder = short_dir / "eco"
+    with Ecosystem(folder, softhsm, clock=lambda: NOW) as world:
+        before = world.station.certificate
+    secrets = (folder / "secrets.json").read_bytes()
+    with (
+        sandbox_lock(folder),
+        Ecosystem(folder, softhsm, clock=lambda: NOW + 90 * DAY - SOON) as world,
+    ):
+        assert world.station.certificate == before
+    assert (folder / "secrets.json").read_bytes() == secrets
+    with Ecosystem(folder, softhsm, clock=lambda: NOW + 90 * DAY - SOON) as world:
+        assert world.station.certificate != before
+
+
+def test_a_first_start_waits_for_another_one_that_makes_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "eco"
+    with sandbox_lock(folder):
+        monkeypatch.setattr(folder_module, "PATIENCE", 0.2)
+        with pytest.raises(OSError, match="another process is making it"), making(folder):
+            pass
+        monkeypatch.setattr(folder_module, "PATIENCE", 20.0)
+        maker = threading.Timer(
+            0.3, lambda: (folder / "secrets.json").write_text('{"clients": {}}')
+        )
+        maker.start()
+        with making(folder) as issues:
+            assert not issues
+        maker.join()
+    with making(folder) as issues:
+        assert issues

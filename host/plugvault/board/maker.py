@@ -43,7 +43,7 @@ def ecosystem(data: Path) -> Iterator[Ecosystem]:
             stack.enter_context(sandbox_lock(data))
         except OSError as error:
             raise DeviceError("state", f"{data}: {error.strerror or error}") from error
-        yield stack.enter_context(Ecosystem(data))
+        yield stack.enter_context(Ecosystem(data, is_locked=True))
 
 
 class BoardMaker:

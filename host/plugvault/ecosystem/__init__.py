@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from plugvault.contexts import Startable
 from plugvault.ecosystem import assembly, background, server
 from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
 from plugvault.ecosystem.companies import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
-from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.folder import Folder, making
 from plugvault.federation.peers import Link
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
@@ -78,13 +78,16 @@ class Ecosystem(Startable):
         pool: str = POOL,
         tokens: Path | None = None,
         role_tokens: Mapping[str, TokenConfiguration] = {},
+        is_locked: bool = False,
     ) -> None:
         """`directory`, `module`, `tokens`, `role_tokens`: see `Folder`. `on_step(name, detail,
         milliseconds)`: called after each step of the start. `pool`: the company that runs the
-        ecosystem."""
+        ecosystem. `is_locked`: the caller holds the directory's `sandbox_lock`; otherwise a start
+        beside a running sandbox issues nothing."""
         self.directory = directory.absolute()
         self._open_folder = partial(Folder, self.directory, module, tokens, role_tokens)
         self._role_tokens = role_tokens
+        self._is_locked = is_locked
         self._on_step = on_step
         self._clock = clock
         self._settings = settings or Settings()
@@ -148,15 +151,21 @@ class Ecosystem(Startable):
         self._open_folder().make_tokens(*LABELS)
 
     def _start(self) -> None:
+        with nullcontext(True) if self._is_locked else making(self.directory) as issues:
+            self._make(issues)
+
+    def _make(self, issues: bool) -> None:
         folder = self._open_folder()
-        listener = self._stack.enter_context(_listen(folder))
+        listener = self._stack.enter_context(_listen(folder, issues))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with self._step("tokens", f"{len(LABELS)} tokens, each with its own PIN"):
             tokens = folder.tokens(self._stack, *LABELS)
             own = [label for label in LABELS if label not in self._role_tokens]
             self.pins = {label: folder.pin(label) for label in own}
         with self._step("pki", "3 roots, their sub-CAs, the CPS and a station"):
-            pki = Authorities(folder, tokens, self._clock(), f"{self.url}/ocsp", self._pool)
+            pki = Authorities(
+                folder, tokens, self._clock(), f"{self.url}/ocsp", self._pool, issues=issues
+            )
             self.v2g_root, self.oem_root, self.mo_root = pki.v2g.root, pki.oem.root, pki.mo.root
             self.cps, self.station = pki.cps, pki.station
             self.telematics_key, self.keys = pki.telematics, pki.keys
@@ -200,9 +209,11 @@ class Ecosystem(Startable):
         self.cpo = ChargePointOperator(self.client(CPO))
 
 
-def _listen(folder: Folder) -> socket.socket:
+def _listen(folder: Folder, issues: bool) -> socket.socket:
     """A listening socket at the port of the folder's first start, which is in its certificates as
     the address for OCSP; at a free port while another process has that one."""
+    if not issues:  # another process has the folder, and with it the port
+        return server.listen()
     new: list[socket.socket] = []
 
     def choose() -> int:

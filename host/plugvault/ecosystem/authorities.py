@@ -6,6 +6,7 @@ start with a clock ahead. A single process of a running ecosystem issues nothing
 other processes would not know it, and the clock may be wrong.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,7 +23,10 @@ from plugvault.ecosystem.companies import CHARGE_POINTS, EVSE, MAKER, OPERATOR, 
 from plugvault.ecosystem.folder import Folder
 from plugvault.pki import path
 from plugvault.pki.issue import Authority, der, issue, root, subordinate
+from plugvault.pki.names import timestamp
 from plugvault.tokens import Token, TokenKey
+
+log = logging.getLogger("plugvault.ecosystem.authorities")
 
 T = TypeVar("T")
 AnyKey = TokenKey | TokenEd448Key | TokenRsaKey
@@ -30,6 +34,10 @@ AnyKey = TokenKey | TokenEd448Key | TokenRsaKey
 LABELS = ("v2g", "oem", "mo", "cps", "cpo", "auth")  # one token for each company with keys
 P256 = "secp256r1"
 SOON = 7 * 86_400  # seconds before its end a certificate is issued again
+UNTIMELY = (
+    "by the clock of this process, %s, these certificates are not valid, or end within a week: %s."
+    " They are used as they are. Set the clock, or start the whole ecosystem again for new ones"
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ class Authorities:
             lambda: secret.generate(tokens["auth"], "webhooks"),
         )
         self.keys["auth"] = [self.access]
+        if self.untimely:
+            log.warning(UNTIMELY, timestamp(now), ", ".join(self.untimely))
 
     def _make_newer(self, pool: str) -> None:
         """One root for all branches, and one on Ed448 that vehicles may trust too."""

@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -30,6 +31,8 @@ from plugvault.tokens.selection import TokenConfiguration
 
 T = TypeVar("T")
 SECRETS = "secrets.json"
+PATIENCE = 60.0  # seconds a start waits for another one that makes the folder
+_LOOK = 0.1  # seconds between two looks at its lock
 
 
 class FolderError(EvccError):
@@ -194,6 +197,37 @@ def sandbox_lock(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def making(directory: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, made when missing, while its missing parts are made. False, and
+    nothing may be made, while a sandbox or another process holds it and the folder is complete.
+    Raises OSError when an incomplete folder stays locked for `PATIENCE` seconds."""
+    deadline = time.monotonic() + PATIENCE
+    with ExitStack() as stack:
+        while not (is_ours := _holds(stack, directory)) and not _is_complete(directory):
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, "another process is making it", str(directory))
+            time.sleep(_LOOK)
+        yield is_ours
+
+
+def _holds(stack: ExitStack, directory: Path) -> bool:
+    """Whether this process has the folder's lock now, until `stack` ends."""
+    try:
+        stack.enter_context(sandbox_lock(directory))
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
+def _is_complete(directory: Path) -> bool:
+    """Whether the folder has the credentials of its roles, which are made last."""
+    file = directory / SECRETS
+    return file.exists() and "clients" in _read(file)
 
 
 def write(file: Path, content: bytes) -> None:

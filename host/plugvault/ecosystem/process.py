@@ -22,17 +22,9 @@ from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.links import Links
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services, Settings
-from plugvault.pki.names import timestamp
 from plugvault.processes import LifeLine
 from plugvault.store import SqlStore
 from plugvault.tokens.selection import TokenConfiguration
-
-log = logging.getLogger("plugvault.ecosystem.process")
-
-UNTIMELY = (
-    "by the clock of this process, %s, these certificates are not valid, or end within a week: %s."
-    " They are used as they are. Set the clock, or start the whole ecosystem again for new ones"
-)
 
 
 @dataclass(frozen=True)
@@ -87,8 +79,6 @@ def main() -> int:
         tokens = folder.tokens(stack, *LABELS)
         now, ocsp = time.time(), f"{orders.url}/ocsp"
         pki = Authorities(folder, tokens, now, ocsp, orders.pool, issues=False)
-        if pki.untimely:
-            log.warning(UNTIMELY, timestamp(now), ", ".join(pki.untimely))
         links = Links(folder.directory)
         services = assembly.open_services(
             stack, pki, store, orders.url, time.time, orders.settings, links
