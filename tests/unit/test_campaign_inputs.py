@@ -121,7 +121,7 @@ def test_a_case_that_cannot_be_tried_is_no_unexpected_pass(folder: Path) -> None
     [
         (b'[[known]]\ncase = "KT-999"\nreason = "x"\nuntil = 2999-01-01\n', "no case KT-999"),
         (b'[[known]]\ncase = ["x"]\nreason = "x"\nuntil = 2999-01-01\n', "are texts"),
-        (b'[[known]]\ncase = "KT-043"\nreason = "\xff"\nuntil = 2999-01-01\n', "utf-8"),
+        (b'[[known]]\ncase = "KT-043"\nreason = "\xff"\nuntil = 2999-01-01\n', "no text in UTF-8"),
     ],
 )
 def test_a_wrong_file_of_known_failures_is_a_clear_error(

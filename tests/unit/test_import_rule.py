@@ -32,6 +32,7 @@ BELOW = {
     "backoff": set(),
     "bounded": set(),
     "json_file": set(),
+    "toml_file": set(),
     "printable": set(),
     "contract": {"exi_xml", "pki"},
     "pki": set(),
@@ -50,7 +51,7 @@ BELOW = {
     "exi_xml": {"exi_json", "exi_names"},
     "openssl_errors": set(),
     "cryptoki": {"contexts", "openssl_errors"},
-    "tokens": {"cryptoki", "runtimes", "file_lock", "pki"},
+    "tokens": {"cryptoki", "runtimes", "file_lock", "pki", "toml_file"},
     "vault_service": {
         "cryptoki",
         "tokens",
@@ -64,7 +65,7 @@ BELOW = {
         "contract",
         "pki",
     },  # the SQL side implements the interface that the pools state
-    "pools": {"contract", "pki", "net"},
+    "pools": {"contract", "pki", "net", "printable"},
     "foreign_revocation": {"pools", "pki", "net"},
     "delivery": {"backoff", "pools", "net"},
     "roles": {
@@ -90,6 +91,7 @@ BELOW = {
         "station",
         "temporary",
         "tls",
+        "toml_file",
     },
     "explanation": {"cases", "pki"},
     "inspection": {

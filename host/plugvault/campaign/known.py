@@ -11,10 +11,10 @@ an entry for a case that does not exist is refused. So the file cannot become ou
 """
 
 import datetime as dt
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from plugvault import toml_file
 from plugvault.campaign.cases import Campaign, CampaignError
 from plugvault.cases import catalogue
 
@@ -33,16 +33,22 @@ class Known:
         return today > self.until
 
 
+_FORM = "cases.md shows a file for --known: [[known]] with case, reason, until"
+
+
 def read(path: Path) -> dict[str, Known]:
     """{case: its entry}. Raises CampaignError("known")."""
     try:
-        with path.open("rb") as file:
-            rows = tomllib.load(file).get("known", [])
+        rows = toml_file.read(path).get("known", [])
         entries = [
             Known(row["case"], row["reason"], row.get("ticket", ""), row["until"]) for row in rows
         ]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CampaignError("known", f"{path}: {error}") from error
+    except OSError as error:
+        raise CampaignError("known", f"{path}: {error.strerror}") from error
+    except toml_file.TomlError as error:
+        raise CampaignError("known", f"{path} is not TOML: {error}; {_FORM}") from error
+    except (TypeError, AttributeError) as error:
+        raise CampaignError("known", f"{path}: known is no list of tables; {_FORM}") from error
     except KeyError as error:
         raise CampaignError("known", f"{path}: an entry without {error}") from error
     for entry in entries:

@@ -29,7 +29,6 @@ tokens.
 """
 
 import os
-import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +38,7 @@ from evcc.vault import VaultError, uri
 from evcc.vault.adopted import Adopted
 from evcc.vault.levels import LEVELS
 from evcc.vault.pkcs11 import TokenVault
+from plugvault import toml_file
 from plugvault.tokens import pin
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.softhsm import find_module
@@ -173,11 +173,10 @@ def _read(path: Path | str | None, environ: Mapping[str, str]) -> dict[str, Any]
         return {"role": {}}
     file = Path(path)
     try:
-        with file.open("rb") as stream:
-            keys = tomllib.load(stream)
+        keys = toml_file.read(file)
     except OSError as error:
         raise VaultError("refused", f"{file}: {error.strerror}") from error
-    except ValueError as error:
+    except toml_file.TomlError as error:
         raise VaultError("refused", f"{file} is not TOML: {error}") from error
     _check(file, "", {k: v for k, v in keys.items() if k != "role"}, _OF_ALL)
     roles = keys.get("role", {})
