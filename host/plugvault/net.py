@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
@@ -113,22 +113,29 @@ class Outbound:
         Raises NetError: "url" (not http or https, credentials in it, no host), "refused" (it
         holds an address that is not permitted, in any notation).
         """
-        try:
-            parts = urlsplit(_ascii(url))
-            host, _ = parts.hostname, parts.port
-        except ValueError as error:
-            raise NetError("url", "the URL cannot be read") from error
-        if parts.scheme not in _PORTS:
-            raise NetError("url", "the URL must begin with https:// or http://")
-        if "@" in parts.netloc:
-            raise NetError("url", "the URL must not hold credentials")
-        if not host:
-            raise NetError("url", "the URL names no host")
+        host = str(parts_of(url).hostname)
         address = _literal(host)
         if address is None and ":" in host:  # IPv6 in brackets with a zone, or malformed
             raise NetError("refused", "the URL leads to an address that is not public")
         if address is not None and not is_permitted(address, self._networks):
             raise NetError("refused", "the URL leads to an address that is not public")
+
+
+def parts_of(url: str) -> SplitResult:
+    """The parts of a URL of HTTP in which a host can be called. Raises NetError("url"): not http
+    or https, credentials in it, no host, characters that no URL has."""
+    try:
+        parts = urlsplit(_ascii(url))
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise NetError("url", "the URL cannot be read") from error
+    if parts.scheme not in _PORTS:
+        raise NetError("url", "the URL must begin with https:// or http://")
+    if "@" in parts.netloc:
+        raise NetError("url", "the URL must not hold credentials")
+    if not host:
+        raise NetError("url", "the URL names no host")
+    return parts
 
 
 def is_permitted(address: Address, networks: Sequence[Network] = ()) -> bool:
@@ -246,7 +253,7 @@ def _literal(host: str) -> Address | None:
 
 def _ascii(url: str) -> str:
     """The URL in ASCII, as it is sent. Raises NetError("url")."""
-    if not url.isascii() or any(character <= " " for character in url):
+    if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         raise NetError("url", "the URL must be written in ASCII, without spaces")
     return url
 

@@ -20,7 +20,7 @@ from plugvault.ecosystem.links import Links
 from plugvault.federation.peers import Link
 from plugvault.pki import path
 from plugvault.pools import clients
-from plugvault.pools.records import Delivery, Endpoint
+from plugvault.pools.records import Delivery, Endpoint, Provider
 from plugvault.pools.refusals import CAUSES
 from plugvault.store import SqlStore
 from world import EMAID, NOW, PCID, World
@@ -331,8 +331,12 @@ def test_the_pools_rules_hold_for_administrators_too(
     assert "not a root" in ecosystem("roots", "add", str(file), "--kind", "OEM", status=1)
 
 
-def test_control_characters_in_stored_text_are_shown_escaped(people: Callable[..., str]):
+def test_control_characters_in_stored_text_are_shown_escaped(
+    people: Callable[..., str], pools: Pools
+):
     """Stored text brings no markup, no new line and no control sequence into the table."""
-    people("partners", "provider", "GB-OCT", "Ev[/]il [red]\x1b[2J\nDEPVT  Good")
+    name = "Ev[/]il [red]\x1b[2J\nDEPVT  Good"  # of a database from before such were refused
+    with pools.store.write() as records:
+        records.providers.put(Provider("GBOCT", name, "EV Roam", True))
     table = people("partners", "providers")
     assert r"Ev[/]il [red]\x1b[2J\nDEPVT  Good" in table

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from evcc import ids
 from plugvault.pools.errors import PoolError
+from plugvault.printable import printable
 
 PCID_PATTERN = r"^[a-zA-Z0-9]{17,18}$"
 EMAID_PATTERN = r"^[A-Za-z]{2}[-]?\w{3}[-]?\w{9}[-]?(\w{1})?$"
@@ -44,6 +45,13 @@ class Caller:
     def signature(self) -> str:
         """Name and client_id, for the audit trail."""
         return f"{self.name} ({self.client_id})" if self.client_id else self.name
+
+
+def check_name(text: str) -> None:
+    """Refuse a company's name without a visible character, or with a control character, which
+    would change the terminals and logs that show it. Raises PoolError("invalid")."""
+    if not text.strip() or printable(text) != text:
+        raise PoolError("invalid", "name : must be given, in characters that can be shown")
 
 
 @lru_cache(maxsize=512)  # several checks of one request read the same text

@@ -20,6 +20,7 @@ from plugvault.pools.caller import (
     OEM,
     PEER,
     Caller,
+    check_name,
 )
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Client
@@ -50,8 +51,7 @@ def register(
     unknown = new.roles - set(ROLES)
     if unknown or not new.roles:
         raise PoolError("invalid", f"roles : must be of {', '.join(ROLES)}")
-    if not new.name.strip():
-        raise PoolError("invalid", "name : must be given")
+    check_name(new.name)
     _each("wmis", new.wmis, WMI_PATTERN)
     _each("operators", new.operators, OPERATOR_PATTERN)
     providers.check(records, new.name, new.providers)

@@ -6,11 +6,11 @@ stay when it is suspended: one administrator alone does not decide about the rec
 """
 
 from dataclasses import replace
-from urllib.parse import urlsplit
 
+from plugvault import net
 from plugvault.pki import path
 from plugvault.pools import audit, changes, rcp
-from plugvault.pools.caller import PEER, Caller
+from plugvault.pools.caller import PEER, Caller, check_name
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Peer
 from plugvault.pools.repositories import Records
@@ -29,14 +29,18 @@ def apply(records: Records, name: str, url: str, client_id: str, who: str, now: 
     """Enter a partner that applies. `client_id`: of the partner's calls to this ecosystem, which
     stays locked until the partner is active. `who`: the actor for the audit trail.
 
-    Raises PoolError("invalid") for a used name or a malformed `url`.
+    Raises PoolError("invalid") for a used or wrong name, or a malformed `url`.
     """
+    check_name(name)
     records.lock(f"peer {name}")
     if records.peers.get(name):
         raise PoolError("invalid", f"There is a partner named {name} already.")
-    at = urlsplit(url)
-    if at.scheme not in ("http", "https") or not at.hostname or at.query or at.fragment:
-        raise PoolError("invalid", "url : must begin with https:// or http:// and name a host")
+    try:
+        at = net.parts_of(url)
+    except net.NetError as error:
+        raise PoolError("invalid", f"url : {error.detail}") from error
+    if at.query or at.fragment:
+        raise PoolError("invalid", "url : must end before its query, which begins with ? or #")
     peer = Peer(name, url.rstrip("/"), APPLIED, int(now), client_id)
     records.peers.put(peer)
     _lock(records, peer)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from plugvault.pools import audit, scopes
-from plugvault.pools.caller import Caller
+from plugvault.pools.caller import Caller, check_name
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provider
 from plugvault.pools.repositories import Records
@@ -31,15 +31,14 @@ def enter(
     """Enter an identifier, or change its company or its state.
 
     A company that loses an identifier loses its rights and its events. `registry`: the issuer,
-    default: that of the country. Raises PoolError("invalid") for a malformed identifier, an empty
+    default: that of the country. Raises PoolError("invalid") for a malformed identifier, a wrong
     name, or a country without a default.
     """
     provider = read_provider(provider)
     registry = registry or REGISTRIES.get(provider[:2])
     if registry is None:
         raise PoolError("invalid", f"registry : must be given, for {provider[:2]} has none here")
-    if not company.strip():
-        raise PoolError("invalid", "name : must be given")
+    check_name(company)
     entry = Provider(provider, company.strip(), registry, active)
     scopes.lock_provider(records, provider)
     records.providers.put(entry)
