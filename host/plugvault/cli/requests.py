@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from plugvault.printable import printable, printable_lines
-from plugvault.requests.run import Outcome, RequestsError, read_values, run
+from plugvault.requests.run import Outcome, RequestsError, parse, read_values, run
 from plugvault.requests.write import ENVIRONMENT
 
 
@@ -53,8 +53,13 @@ _MAKE = "`plugvault sandbox --requests DIR` writes such files"
 
 
 def _read(file: Path) -> str:
+    """The text of a file with requests. Raises RequestsError."""
     try:
-        return file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
+        parse(text)  # before the first request of any file is sent
+        return text
+    except RequestsError as error:
+        raise RequestsError("file", f"{file}: {error.detail}; {_MAKE}") from error
     except OSError as error:
         raise RequestsError("file", f"{file}: {error.strerror}") from error
     except ValueError as error:

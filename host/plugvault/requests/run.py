@@ -25,6 +25,7 @@ _VARIABLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _ANSWER = re.compile(r"(\w+)\.response\.(body|headers)\.(?:\$\.)?(.+)")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _TAG = re.compile(r"(?:#|//)\s*@(\w+)\s+(\S+)")
+_COMMENT = re.compile("#|//|@")  # a tag, a variable or words
 _LINE = re.compile(r"([A-Z]+)\s+(\S+)(?:\s+HTTP/\S+)?")
 TIMEOUT = 30.0  # seconds for one request
 
@@ -65,8 +66,10 @@ class Outcome:
 
 
 def parse(text: str) -> list[HttpRequest]:
-    """The requests of a file. Raises RequestsError("file")."""
-    parts = re.split(r"^###[ \t]*(.*)$", text, flags=re.MULTILINE)[1:]
+    """The requests of a file, at least one. Raises RequestsError("file")."""
+    before, *parts = re.split(r"^###[ \t]*(.*)$", text, flags=re.MULTILINE)
+    if not parts or any(line.strip() and not _COMMENT.match(line) for line in before.split("\n")):
+        raise RequestsError("file", "each request begins with a line of ###, the first one too")
     pairs = zip(parts[::2], parts[1::2], strict=True)
     return [_request(title.strip(), part) for title, part in pairs]
 
@@ -123,7 +126,7 @@ def _server(url: httpx.URL) -> str:
 def _request(title: str, part: str) -> HttpRequest:
     lines = part.strip("\n").split("\n")
     tags = {match[1]: match[2] for line in lines if (match := _TAG.match(line))}
-    lines = [line for line in lines if not line.startswith(("#", "//", "@"))]
+    lines = [line for line in lines if not _COMMENT.match(line)]
     while lines and not lines[0].strip():
         lines.pop(0)
     first = _LINE.fullmatch(lines[0].strip()) if lines else None
