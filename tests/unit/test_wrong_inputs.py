@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from plugvault.cases import catalogue
 from plugvault.cases.pki import CasePki, point
@@ -37,12 +40,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "long.json": b'{"a": %s}' % (b"9" * 5000),
         "latin1.json": '{"a": "Müller"}'.encode("latin-1"),
         "env.json": b'{"here": {}}',
+        "before.http": b"GET http://127.0.0.1:1/\n\n### two\nGET http://127.0.0.1:1/\n",
         "one.http": b"### one\nGET http://127.0.0.1:1/\n",
         "root.der": pki.v2g_root.der,
         "leaf.der": pki.cps.der,
         "message.exi": case.build(Scene(pki, vehicle, case.id, 1)).message,
         "request.exi": b"\x80\x98\x02",
         "wrong.toml": b"module = [",
+        "deep.toml": b"known = " + b"[" * 200_000,
+        "long.toml": b"known = " + b"9" * 5000,
+        "number.toml": b"known = 1",
+        "key.pem": KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         "broken.xml": b"<a>",
         "din.exi": bytes.fromhex("809a0011d020"),
         "frame20.bin": bytes.fromhex("01fe800200000002801000"),
@@ -78,6 +86,8 @@ def make_ecosystem(folder: Path) -> None:
 ECO = "ecosystem --data {0}/eco "
 SANDBOX = "station --interface lo --sandbox https://127.0.0.1:1 "
 HELP = "--help` says more"
+KEY = ec.generate_private_key(ec.SECP256R1())
+KNOWN = "campaign {0}/list --module exec:true --known {0}/"
 # the command line: words of its one line, the input and the next step
 WRONG: dict[str, tuple[str, ...]] = {
     # the command itself
@@ -92,6 +102,17 @@ WRONG: dict[str, tuple[str, ...]] = {
     "sandbox --port 65535 --providers aa,bb": ("65536", "name a lower first --port", HELP),
     "sandbox --port 0 --url http://[": ("--url", "http://...", HELP),
     "campaign {0} --module lines:cat --timeout inf": ("--timeout", "86400", HELP),
+    "sandbox --keep-events inf": ("--keep-events", "36500", HELP),
+    "inspect --at 0 {0}/message.exi": ("'0'", "--at", "Unix seconds of 9 to 11 digits", HELP),
+    "cases list --group ''": ("no case matches", "groups are"),
+    # a file in the place of a folder
+    "sandbox --data {0}/root.der": ("--data", "root.der", "is a file", HELP),
+    "sandbox --requests {0}/root.der": ("--requests", "root.der", "is a file", HELP),
+    "station --interface lo --data {0}/root.der": ("--data", "root.der", "is a file", HELP),
+    "vehicle --interface lo --data {0}/root.der": ("--data", "root.der", "is a file", HELP),
+    "vehicle --interface lo --keep {0}/root.der": ("--keep", "root.der", "is a file", HELP),
+    "pki import {0}/root.der --data {0}/root.der": ("--data", "root.der", "is a file", HELP),
+    "cases make --vehicle {0}/leaf.der --out {0}/root.der": ("--out", "is a file", HELP),
     # files that are not there, or of another kind
     "inspect {0}/nothing": ("nothing", "No such file"),
     "inspect {0}/random.bin": ("random.bin", "unknown format"),
@@ -119,6 +140,9 @@ WRONG: dict[str, tuple[str, ...]] = {
     "explain {0}/message.exi --test-key {0}/root.der --theirs x=00": ("root.der", "private key"),
     "explain {0}/message.exi --trust {0}/text.txt": ("text.txt", "no certificate"),
     "explain {0}/message.exi --token car": ("car", "--pin"),
+    "explain {0}/message.exi --test-key {0}/key.pem --theirs z=": ("z has no value", "z=HEX"),
+    "explain {0}/message.exi --test-key {0}/text.txt": ("text.txt: text and no", "openssl pkey"),
+    "inspect {0}/message.exi --key {0}/empty": ("empty: nothing and no", "openssl pkey", HELP),
     "explain {0}/message.exi --token pkcs11:tokn=car": ("known attributes",),
     "pki import {0}/nothing": ("nothing", "No such file"),
     "pki import {0}/folder": ("folder", "no certificate"),
@@ -134,7 +158,10 @@ WRONG: dict[str, tuple[str, ...]] = {
     "campaign {0}/folder --module exec:true": ("folder", "plugvault cases make"),
     "requests {0}/random.bin": ("random.bin", "--requests DIR"),
     "requests {0}/nothing": ("nothing", "No such file"),
-    "requests {0}/text.txt --env {0}/text.txt": ("text.txt", "--requests DIR"),
+    "requests {0}/one.http --env {0}/text.txt": ("text.txt", "--requests DIR"),
+    "requests {0}/empty --env {0}/env.json": ("empty", "line of ###", "--requests DIR"),
+    "requests {0}/text.txt --env {0}/env.json": ("text.txt", "line of ###", "--requests DIR"),
+    "requests {0}/before.http --env {0}/env.json": ("before.http", "the first one too"),
     "requests {0}/one.http --env {0}/deep.json": ("deep.json", "--requests DIR"),
     # roots to trust
     "requests {0}/one.http --env {0}/env.json --trust {0}/text.txt": ("--trust", "text.txt"),
@@ -159,6 +186,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     # the ecosystem
     "ecosystem --data {0}/damaged vehicles list": ("damaged", "--data folder"),
     "ecosystem --data {0}/newer vehicles list": ("later plugvault", "--data folder"),
+    "ecosystem --database sqlite:///{0}/folder vehicles list": ("/folder", "unable to open"),
     "ecosystem --database sqlite:///{0}/root.der vehicles list": ("root.der", "another database"),
     "ecosystem vehicles list": ("--data",),
     "ecosystem --data {0}/folder vehicles list": ("ecosystem.sqlite",),
@@ -173,11 +201,34 @@ WRONG: dict[str, tuple[str, ...]] = {
     ECO + "contracts show x": ("x is no EMAID", "contracts list"),
     ECO + "contracts show DEPVAC000000012": ("DEPVAC000000012", "contracts list"),
     ECO + "vehicles show x": ("x", "vehicles list"),
+    ECO + "roots approve x --fingerprint 00": ("no change", "roots changes"),
+    ECO + "roots refuse x": ("no change", "roots changes"),
+    ECO + "partners check x": ("named x", "partners ecosystems"),
+    ECO + "partners move x active": ("named x", "partners ecosystems"),
+    ECO + "partners suspend x": ("no client x", "partners list"),
+    ECO + "partners readmit x": ("no client x", "partners list"),
+    ECO + "partners apply p2 'https://h h'": ("url", "without spaces"),
+    ECO + "partners apply p2 https://h\x7fh": ("url", "without spaces"),
+    ECO + "partners apply p2 https://a:b@h": ("url", "credentials"),
+    ECO + "partners apply p2 https://": ("url", "no host"),
+    ECO + "partners apply p2 https://[": ("url", "cannot be read"),
+    ECO + "partners apply p2 https://h/?a=b": ("url", "query"),
+    ECO + "partners apply 'p\x1b[31m' https://h.example": ("name :", "can be shown"),
+    ECO + "partners apply ' ' https://h.example": ("name :", "can be shown"),
+    ECO + "partners add 'p\x1b[31m' --role OEM": ("name :", "can be shown"),
+    ECO + "partners provider GBOCT 'p\x1b[31m'": ("name :", "can be shown"),
     ECO + "events list --limit 0": ("--limit", HELP),
     # tokens
     "vault test --conf {0}/nothing": ("nothing", "SoftHSM's configuration"),
     "vault status --token car --pin 1234": ("PIN", "file:PATH"),
     "vault status --config {0}/wrong.toml": ("wrong.toml", "TOML"),
+    "vault status --config {0}/random.bin": ("random.bin", "not TOML: no text in UTF-8"),
+    "vault status --config {0}/deep.toml": ("deep.toml", "not TOML: nested too deep"),
+    KNOWN + "random.bin": ("random.bin", "not TOML: no text in UTF-8", "cases.md"),
+    KNOWN + "deep.toml": ("deep.toml", "not TOML: nested too deep", "cases.md"),
+    KNOWN + "long.toml": ("long.toml", "a number of more than 4300 digits", "cases.md"),
+    KNOWN + "number.toml": ("number.toml", "no list of tables", "cases.md"),
+    KNOWN + "nothing": ("nothing", "No such file"),
     "vault status --config {0}/nothing": ("nothing", "No such file"),
 }  # fmt: skip
 
@@ -195,7 +246,7 @@ def test_a_wrong_input_is_one_line_with_the_next_step(
 ) -> None:
     for name in ("PLUGVAULT_CONFIG", "PLUGVAULT_TOKEN", "PLUGVAULT_PIN"):
         monkeypatch.delenv(name, raising=False)
-    assert run(*(word.format(place) for word in line.split())) in (1, 2)
+    assert run(*(word.format(place) for word in shlex.split(line))) in (1, 2)
     error = capfd.readouterr().err
     assert len(error.strip().splitlines()) == 1, error
     for words in WRONG[line]:

@@ -43,7 +43,7 @@ def list_cases(
     as_json: _Json = False,
 ) -> None:
     """List the cases: id, what a module must do, the requirement, and why."""
-    patterns = [*(only or []), *([f"{group}-*"] if group else [])]
+    patterns = [*(only or []), *([] if group is None else [f"{group}-*"])]
     cases = [case for case in catalogue.select(*patterns) if edition in case.editions]
     if not cases:
         _fail(f"no case matches; the groups are {', '.join(catalogue.GROUPS)}")
@@ -82,7 +82,9 @@ def make(
             "No private key is needed.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the cases.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder for the cases.", file_okay=False)
+    ],
     seed: Annotated[
         int,
         typer.Option(

@@ -47,6 +47,7 @@ def import_(
             metavar="DIR",
             help="The folder of an ecosystem, as `sandbox --data` has it; made when missing."
             " Without it nothing is written.",
+            file_okay=False,
         ),
     ] = None,
     password_file: Annotated[

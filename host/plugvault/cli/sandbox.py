@@ -71,7 +71,10 @@ class Options:
     ] = False
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder that keeps keys, credentials and database for the next start."),
+        typer.Option(
+            help="Folder that keeps keys, credentials and database for the next start.",
+            file_okay=False,
+        ),
     ] = None
     database: Annotated[
         str | None,
@@ -94,7 +97,8 @@ class Options:
         Path | None,
         typer.Option(
             help="Write HTTP requests for each business process into this folder. They hold"
-            " client secrets."
+            " client secrets.",
+            file_okay=False,
         ),
     ] = None
     tls: Annotated[
@@ -104,7 +108,7 @@ class Options:
         bool, typer.Option("--dual-control", help="Require two administrators to change a root.")
     ] = False
     keep_events: Annotated[
-        float, typer.Option(help="Days to keep an event after its delivery.", min=1)
+        float, typer.Option(help="Days to keep an event after its delivery.", min=1, max=36_500)
     ] = 30
     allow_network: Annotated[
         list[str] | None,

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 import typer
 
+_FORMS = "2026-01-31, 2026-01-31T12:00:00Z, or Unix seconds of 9 to 11 digits"
+
 
 def seconds(text: str | None) -> int:
     """Unix seconds of `--at`: 2026-01-31[T12:00:00Z] or Unix seconds; None: now. A time without a
@@ -17,5 +19,6 @@ def seconds(text: str | None) -> int:
     try:
         when = datetime.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a time: {error}", param_hint="--at") from error
+        detail = f"{text[:40]!r} is not a time: {_FORMS}"
+        raise typer.BadParameter(detail, param_hint="--at") from error
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())

@@ -22,6 +22,8 @@ def parse_theirs(words: list[str]) -> dict[str, bytes]:
             theirs[name] = bytes.fromhex(digits)
         except ValueError as error:
             raise ExplainError("theirs", f"{name} is not hexadecimal") from error
+        if not theirs[name]:
+            raise ExplainError("theirs", f"{name} has no value: {name}=HEX")
     return theirs
 
 

@@ -70,7 +70,7 @@ class SqlStore:
         try:
             migrate(self._engine)
         except Exception as error:
-            _refuse(error)
+            _refuse(error, f"The database {url.render_as_string()} cannot be opened: ")
             raise
 
     @classmethod
@@ -151,8 +151,9 @@ class _WriterLock:
         self._lock.release()
 
 
-def _refuse(error: Exception) -> None:
-    """Raise PoolError for what a database refuses; nothing for other errors."""
+def _refuse(error: Exception, opening: str = "") -> None:
+    """Raise PoolError for what a database refuses; nothing for other errors. opening: the words
+    before the cause, where its reader is the one that named the database."""
     if isinstance(error, UnicodeEncodeError):
         raise PoolError("invalid", "The request has text that is not Unicode.") from error
     if isinstance(error, psycopg.DataError):
@@ -167,6 +168,9 @@ def _refuse(error: Exception) -> None:
         ) from error
     if isinstance(cause, _MISTAKES) or code == "SQLITE_ERROR":
         return
+    if opening:
+        first_line = str(cause).partition("\n")[0]
+        raise PoolError("unavailable", f"{opening}{first_line}") from error
     log.error("database: %s", cause)
     raise PoolError("unavailable", UNAVAILABLE) from error
 

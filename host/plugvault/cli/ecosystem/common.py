@@ -14,6 +14,7 @@ import typer
 from evcc.errors import EvccError
 from plugvault.cli import table
 from plugvault.pools.caller import ADMIN, ANY, OEM, OPERATORS, Caller
+from plugvault.pools.errors import PoolError
 from plugvault.pools.repositories import Records
 from plugvault.printable import printable, printable_lines
 from plugvault.store import SqlStore
@@ -102,6 +103,18 @@ def refusing(about: str = "") -> Iterator[None]:
         text = printable_lines(f"plugvault ecosystem: {about}{text}")
         typer.secho(text, err=True, fg="red")
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def listed_by(command: str) -> Iterator[None]:
+    """Let the error about a missing record name the command of the group that lists them."""
+    try:
+        yield
+    except PoolError as error:
+        if error.reason != "not-found":
+            raise
+        text = f"{error.detail.rstrip('.')}; `plugvault ecosystem {command}` lists all"
+        raise PoolError("not-found", text) from error
 
 
 def print_rows(

@@ -120,7 +120,7 @@ def link(
     for option, value in (("--client-id", client_id), ("client_secret", secret)):
         if not (value and value.isascii() and value.isprintable()):
             raise typer.BadParameter(_CREDENTIAL, param_hint=option)
-    with common.writing(context) as records:
+    with common.writing(context) as records, common.listed_by("partners ecosystems"):
         peer = peers.get(records, name)
         new = Link(client_id, secret, peer.url, roots)
         new.open().close()  # raises for an unreadable root
@@ -137,7 +137,7 @@ def check(
     name: Annotated[str, typer.Argument(help="Name of another ecosystem.")],
 ) -> None:
     """Ask another ecosystem for its roots, to test the link to it."""
-    with common.reading(context) as records:
+    with common.reading(context) as records, common.listed_by("partners ecosystems"):
         state = peers.get(records, name).state
     with common.refusing():
         link = _links(context).get(name)
@@ -178,7 +178,7 @@ def move(
     state: Annotated[str, typer.Argument(help="New state: audited, active or suspended.")],
 ) -> None:
     """Change the state of another ecosystem: applied, audited, active, suspended."""
-    with common.writing(context) as records:
+    with common.writing(context) as records, common.listed_by("partners ecosystems"):
         moved = peers.move(records, name, state, common.local_user().name, time.time())
     common.print_done(context, f"{name} is {moved.state}", name=name, state=moved.state)
 
@@ -228,7 +228,7 @@ def provider(
 
 
 def _activate(context: typer.Context, client_id: str, active: bool) -> None:
-    with common.writing(context) as records:
+    with common.writing(context) as records, common.listed_by("partners list"):
         client = clients.set_active(
             records, client_id, active, common.local_user().name, time.time()
         )

@@ -129,7 +129,7 @@ def approve(
     ],
 ) -> None:
     """Approve another administrator's change."""
-    with common.writing(context) as records:
+    with common.writing(context) as records, common.listed_by("roots changes"):
         changes.approve(records, common.local_user(), change_id, fingerprint, time.time())
     common.print_done(context, f"change {change_id} is done", change=change_id)
 
@@ -137,7 +137,7 @@ def approve(
 @app.command()
 def refuse(context: typer.Context, change_id: Change) -> None:
     """Refuse a change. RCP stays as it is."""
-    with common.writing(context) as records:
+    with common.writing(context) as records, common.listed_by("roots changes"):
         changes.refuse(records, common.local_user(), change_id, time.time())
     common.print_done(context, f"change {change_id} is refused", change=change_id)
 

@@ -58,6 +58,7 @@ class Options:
         typer.Option(
             help="Fetch contracts from the ecosystem of this folder, the one of `sandbox --data`.",
             metavar="FOLDER",
+            file_okay=False,
         ),
     ] = None
     serve: Annotated[

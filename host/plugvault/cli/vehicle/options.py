@@ -72,6 +72,7 @@ class Options:
             help="Be a vehicle of the ecosystem in this folder, the one of `sandbox --data`; a"
             " station of this computer may use it, too.",
             metavar="FOLDER",
+            file_okay=False,
         ),
     ] = None
     keep: Annotated[
@@ -79,6 +80,7 @@ class Options:
         typer.Option(
             help="Keep the vehicle, its token and contracts, in this folder for the next session.",
             metavar="FOLDER",
+            file_okay=False,
         ),
     ] = None
     config: Config = None
