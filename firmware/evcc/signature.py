@@ -95,14 +95,16 @@ def verify(
     return legacy
 
 
-def digest(name: str, value, typed: bool = False) -> bytes:
+def digest(name: str, value, typed: bool = False, schema: str = "iso2") -> bytes:
     """SHA-256 of one element's EXI fragment. typed: the legacy form of an ambiguous name."""
-    return hashlib.sha256(exi.fragment(name, value, "iso2", typed)).digest()
+    hashed = hashlib.sha256()
+    exi.fragment(name, value, schema, typed, hashed.update)  # a board has no room for the octets
+    return hashed.digest()
 
 
 def signed_info_digest(info: dict) -> bytes:
     """SHA-256 of SignedInfo as a fragment of the xmldsig schema: the digest that ECDSA signs."""
-    return hashlib.sha256(exi.fragment("SignedInfo", info, "xmldsig")).digest()
+    return digest("SignedInfo", info, False, "xmldsig")
 
 
 def in_range(raw: bytes) -> bool:

@@ -39,18 +39,20 @@ def encode(message: dict, schema: str = "iso2") -> bytes:
     if flags & ABSTRACT:
         raise ExiError("unsupported", name + ": abstract element")
     width = g.bits(len(roots))
-    bits = _Bits(0x80 << width | roots.index(index), 8 + width)
+    octets = bytearray()
+    bits = _Bits(octets.extend, 0x80 << width | roots.index(index), 8 + width)
     _root(bits, grammar, index, flags, place, message[name])
-    return bits.end()
+    bits.end()
+    return bytes(octets)
 
 
-def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
+def fragment(name, value, schema: str = "iso2", typed: bool = False, write=None) -> bytes:
     """The EXI fragment of one element, as XML signatures digest it (EXI 8.4.2).
 
     `name`: the element's local name (or its index in the schema's tables, where several
     namespaces share the name). A name declared with several types (iso2: `eMAID`) is coded with
     the relaxed grammar of 8.5.3; `typed=True` codes it by its own type instead, as libcbv2g does.
-    Raises ExiError.
+    `write`: called with the octets, piece by piece; b"" is returned then. Raises ExiError.
     """
     pause()
     grammar = g.load(schema)
@@ -58,21 +60,23 @@ def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
     index = grammar.only(name) if isinstance(name, str) else name
     width = g.bits(count + 1)
     flags, place = grammar.element(index)
-    bits = _Bits(0x80 << width | index, 8 + width)
+    octets = bytearray()
+    bits = _Bits(write or octets.extend, 0x80 << width | index, 8 + width)
     if flags & RELAXED:
         simple = not isinstance(value, dict)
         place = grammar.u16(place + 2 * simple)
         flags = (SIMPLE if simple else ELEMENT) | (0 if typed else RELAXED)
     _root(bits, grammar, index, flags, place, value)
     bits.put(count + 1, width)
-    return bits.end()
+    bits.end()
+    return bytes(octets)
 
 
 class _Bits:
-    """Output: complete octets in `octets`, then `count` bits in `pending`."""
+    """Output: complete octets go to `write`; `count` bits are in `pending`."""
 
-    def __init__(self, pending: int, count: int) -> None:
-        self.octets = bytearray()
+    def __init__(self, write, pending: int, count: int) -> None:
+        self.write = write
         self.pending = pending
         self.count = count
 
@@ -80,10 +84,9 @@ class _Bits:
         self.pending = self.pending << width | value
         self.count += width
 
-    def end(self) -> bytes:
+    def end(self) -> None:
         pad = -self.count % 8
-        self.octets += (self.pending << pad).to_bytes((self.count + pad) // 8, "big")
-        return bytes(self.octets)
+        self.write((self.pending << pad).to_bytes((self.count + pad) // 8, "big"))
 
 
 def _root(bits: _Bits, grammar, index: int, flags: int, place: int, value) -> None:
@@ -246,7 +249,7 @@ def _add(bits: _Bits, octets) -> None:
         pending = bits.pending << 8 * size | int.from_bytes(octets, "big")
         count = bits.count + 8 * size
         odd = count & 7
-        bits.octets += (pending >> odd).to_bytes(count >> 3, "big")
+        bits.write((pending >> odd).to_bytes(count >> 3, "big"))
         bits.pending = octets[-1] & (1 << odd) - 1
         bits.count = odd
 
