@@ -27,21 +27,23 @@ from world import EMAID, PCID, World
 SIZES = Path(__file__).parents[2] / "tools/sizes.py"
 SESSION_ID = bytes(range(8))
 MAY_GROW = 2048  # bytes: the collector finds no fewer, since it takes numbers for addresses
-FULL = 120  # envelopes that are kept: with 128, the room of a car's life, it takes no contract
-# In front of main.py. The status tells the heap in use. Only the last envelopes are kept.
+FULL = 120  # envelopes in the table: with 128, the room of a car's life, it takes no contract
+# In front of main.py. The status tells the heap in use. The first envelope fills the table, and
+# each later one takes the place of the first.
 HEAD = f"""
 import boot
 import gc
 from evcc import contracts, envelopes
 from evcc.module import Module
-class Few(contracts.Envelopes):
+FIRST = envelopes._HEAD
+END = FIRST + {FULL} * envelopes._ENTRY
+class Full(contracts.Envelopes):
     def add(self, *envelope):
         super().add(*envelope)
-        if len(self) > {FULL}:
-            self._end -= envelopes._ENTRY
-            for at in range(envelopes._HEAD, self._end):
-                self._table[at] = self._table[at + envelopes._ENTRY]
-contracts.Envelopes = Few
+        if self._end > END:
+            self._table[FIRST : FIRST + envelopes._ENTRY] = self._table[END : self._end]
+        self._end = END
+contracts.Envelopes = Full
 status = Module._status
 def status_with_heap(self, request):
     answer = status(self, request)
@@ -97,7 +99,7 @@ def test_installations_in_a_row_leave_the_heap_of_a_board_as_it_was(
     how = {"code": code, "heap": str(budget), "vault": "link"}
     with Car(runtime, "serial", tmp_path / "car", maker=key.point, token=car_token, **how) as car:
         maker = provisioned(car.maker(key), world)
-        count, warm = 1000 if whole else 20, FULL + 10
+        count, warm = 1000 if whole else 20, 10
         for number in range(warm):
             install(maker, world, number)
         before = car.status()["heap"]
