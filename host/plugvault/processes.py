@@ -2,7 +2,8 @@
 
 A child reads its orders from its stdin, PINs and all, and never from a command line. It writes
 "ready" to its stdout and ends when its stdin does, so no child outlives this process [`LifeLine`].
-Its errors go to stderr, which is this process's own; the end of a child is logged there too.
+Its errors go to stderr, which is this process's own; the end of a child is logged there too, and
+an observer is told of it.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 log = logging.getLogger("plugvault.processes")
 
@@ -22,6 +23,19 @@ PATIENCE = 120.0  # seconds a start waits for each step, and each answer, of a p
 GRACE = 10.0  # seconds after the end of its supervisor in which a child ends by itself
 _STOP = 5.0  # seconds a child may take to end when it is asked to
 _STEADY = 10.0  # seconds a child must last before its end counts as its first again
+
+
+ENDED, AGAIN, NO_START = "ended", "again", "does not start"
+
+
+class ProcessEvent(NamedTuple):
+    """An event of a child. `name`: ENDED, AGAIN (it was started again) or NO_START; `pid`: of the
+    child; `restarts`: the number of its starts after the first; `text`: the reason, or ""."""
+
+    name: str
+    pid: int
+    restarts: int
+    text: str
 
 
 class ProcessError(Exception):
@@ -72,7 +86,8 @@ class Supervised:
     """One child, `python -m module arguments`. The constructor starts it, so that it loads its
     code meanwhile; `start` gives it its orders. `close()` when done.
 
-    `restarts`: the number of starts after the first.
+    `observe(event)`: called for each event after the start, in the thread that starts the child
+    again, so it must not wait. `restarts`: the number of starts after the first.
     """
 
     start_timeout = PATIENCE  # seconds a child may take to become ready
@@ -84,8 +99,10 @@ class Supervised:
         *arguments: str,
         pass_fds: Sequence[int] = (),
         environment: Mapping[str, str] = os.environ,
+        observe: Callable[[ProcessEvent], None] = lambda event: None,
     ) -> None:
         self.restarts = 0
+        self._observe = observe
         self._name = module
         self._command = [sys.executable, "-m", module, *arguments]
         self._fds = tuple(pass_fds)
@@ -159,6 +176,7 @@ class Supervised:
             code = self._process.wait()
             if not self._closing.is_set():
                 log.warning("%s (%d) %s", self._name, self.pid, _end(code))
+                self._tell(ENDED, _end(code))
             self._release()
             if time.monotonic() - started > _STEADY:
                 self._delay = 0.0
@@ -179,11 +197,19 @@ class Supervised:
                 self._lengthen_delay()
                 if not self._closing.is_set():
                     log.warning("%s does not start: %s", self._name, e)
+                    self._tell(NO_START, str(e))
             else:
                 self.restarts += 1
                 log.warning("%s (%d) is there again", self._name, self.pid)
+                self._tell(AGAIN)
                 return not self._closing.is_set()  # `ask_to_end` may have missed this child
         return False
+
+    def _tell(self, name: str, text: str = "") -> None:
+        try:
+            self._observe(ProcessEvent(name, self.pid, self.restarts, text))
+        except Exception:  # the child must be started again all the same
+            log.exception("the observer of %s", self._name)
 
     def _ends_within(self, seconds: float, error: Exception | None) -> bool:
         """Wait before the next start; True as soon as the child is to end. `error`: of the last

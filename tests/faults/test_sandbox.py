@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -68,6 +69,10 @@ def test_killed_processes_lose_no_acknowledged_write_and_come_again(sandbox: Run
     assert {entry["provider"] for entry in listed} >= set(acknowledged)
     running = eventually(lambda: len(sandbox.children()) >= 2 and sandbox.children())
     assert not killed & set(running)
+    told: list[dict[str, Any]] = [sandbox.event() for _ in killed]
+    assert {event["pid"] for event in told if event["event"] == "ended"} <= killed
+    assert {event["work"] for event in told} <= {"answer", "deliver"}
+    assert max(event["restarts"] for event in told) >= 1
 
 
 def any_alive(threads: list[threading.Thread]) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from fixtures.open_files import open_files
 from fixtures.sandbox import alive, eventually
 from plugvault.ecosystem import process as ecosystem_process
-from plugvault.processes import ProcessError, Supervised
+from plugvault.processes import ProcessError, ProcessEvent, Supervised
 
 # Notes its orders; is at work when its stdin ends, and comes to the end of that.
 WORKER = """
@@ -218,3 +218,27 @@ def test_a_process_stopped_during_its_restart_is_not_left_behind(
     assert failures == []
     assert len(spawned) == 1
     assert not alive(spawned[0].pid)
+
+
+def test_the_observer_is_told_of_each_end_and_each_new_start(module: str, tmp_path: Path):
+    events: list[ProcessEvent] = []
+
+    def observe(event: ProcessEvent) -> None:
+        events.append(event)
+        raise RuntimeError("a bug of the observer")
+
+    supervised = Supervised(module, observe=observe)
+    try:
+        supervised.start(str(tmp_path / "orders").encode())
+        first = supervised.pid
+        for restarts in (1, 2):
+            os.kill(supervised.pid, signal.SIGKILL)
+            eventually(lambda restarts=restarts: supervised.restarts == restarts)
+            eventually(lambda restarts=restarts: len(events) == 2 * restarts)
+    finally:
+        supervised.close()
+    assert [(event.name, event.restarts) for event in events] == [
+        ("ended", 0), ("again", 1), ("ended", 1), ("again", 2),
+    ]  # fmt: skip
+    assert events[0].pid == first
+    assert events[0].text == "was ended by SIGKILL"

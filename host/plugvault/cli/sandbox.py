@@ -1,9 +1,11 @@
 """`plugvault sandbox`: the whole ecosystem on one port, without set-up."""
 
+import contextlib
 import errno
 import ipaddress
 import json
-import signal
+import os
+import queue
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -45,6 +47,7 @@ _SCOPES = {
     for role in caller.roles
 }
 _PORT_UNUSABLE = (errno.EADDRINUSE, errno.EACCES)  # another port may be usable
+_EVENTS = 1000  # events of processes that wait for stdout
 _CAR = ("pcid", "vin", "plate", "document", "emaid")
 
 
@@ -156,6 +159,9 @@ def sandbox(options: Options) -> None:
     "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"}, "vehicles": [{"pcid", "vin", "plate",
     "document", "emaid"}]}, with --providers also {"providers": {NAME: {the same}}}.
 
+    Later lines are events of its processes: {"event": "ended" | "again" | "does not start",
+    "ecosystem", "work": "answer" | "deliver", "pid", "restarts", "text"}.
+
     Without --data everything is deleted at the end. With --data the next start uses the same keys,
     credentials and database.
 
@@ -178,13 +184,14 @@ def sandbox(options: Options) -> None:
     _check_url(options.url)
     with ExitStack() as stack:
         stack.enter_context(stoppable())
+        events: queue.Queue[dict[str, Any]] = queue.Queue(_EVENTS)
         folder = options.data
         if folder is None:
             folder = stack.enter_context(temporary_folder())
         listeners = [_listen(stack, options, index) for index in range(len(names))]
         try:
             plans = _plans(options, names, listeners, folder)
-            report = _start(stack, options, plans, settings, console)
+            report = _start(stack, options, plans, settings, console, events)
         except (EvccError, ProcessError, OSError, ValueError) as error:
             console.print(f"The sandbox did not start: {literal(_text(error))}", style="red")
             raise typer.Exit(1) from error
@@ -192,13 +199,36 @@ def sandbox(options: Options) -> None:
             print(json.dumps(report), flush=True)
         else:
             _show(console, report, settings, _hints(plans, options.requests, options.tls))
-        signal.pause()
+        while True:
+            event = events.get()
+            if options.as_json:
+                _print(event)
+
+
+def _print(event: dict[str, Any]) -> None:
+    """Print an event, while stdout has a reader: a script may have closed it after the first
+    line."""
+    try:
+        print(json.dumps(event), flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _start(
-    stack: ExitStack, options: Options, plans: list[Plan], settings: Settings, console: Console
+    stack: ExitStack,
+    options: Options,
+    plans: list[Plan],
+    settings: Settings,
+    console: Console,
+    events: queue.Queue[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Start the ecosystems, which run until `stack` ends. The report for their clients."""
+    """Start the ecosystems, which run until `stack` ends. The report for their clients. `events`:
+    gets the events of the processes, as long as it has room."""
+
+    def observe(event: dict[str, Any]) -> None:
+        with contextlib.suppress(queue.Full):  # stdout is not read: processes must not wait for it
+            events.put_nowait(event)
+
     if options.requests:
         options.requests.mkdir(mode=0o700, parents=True, exist_ok=True)
     with console.status("Starting") as status:
@@ -209,6 +239,7 @@ def _start(
             options.requests,
             options.tls,
             on_step=status.update,
+            observe=observe,
         )
         return stack.enter_context(running).report
 

@@ -31,7 +31,7 @@ from plugvault.opcp import tls
 from plugvault.opcp.services import Settings
 from plugvault.pools import certificates, clients
 from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM, Caller
-from plugvault.processes import PATIENCE, Supervised
+from plugvault.processes import PATIENCE, ProcessEvent, Supervised
 from plugvault.requests import values
 from plugvault.requests.write import write
 from plugvault.roles.client import Credentials, OpcpClient
@@ -120,16 +120,19 @@ class Sandbox(Startable):
         requests: Path | None = None,
         secured: bool = False,
         on_step: Callable[[str], None] = lambda _: None,
+        observe: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         """`processes`: their number for each ecosystem, by their work; `requests`: a folder to
         put the collection of HTTP requests into; `secured`: HTTPS, by a certificate under the
-        ecosystem's own V2G root; `on_step`: called with the name of each step of the start."""
+        ecosystem's own V2G root; `on_step`: called with the name of each step of the start;
+        `observe`: called with each event of a process, plain JSON, and must not wait."""
         self._plans = plans
         self._settings = settings
         self._processes = processes
         self._requests = requests
         self._secured = secured
         self._on_step = on_step
+        self._observe = observe
         self._running: list[Supervised] = []
 
     def _start(self) -> None:
@@ -138,7 +141,7 @@ class Sandbox(Startable):
         # The processes load their libraries while this one makes keys and certificates.
         self._stack.callback(self._stop_processes)
         processes = [
-            (plan, work, self._spawn(plan))
+            (plan, work, self._spawn(plan, work))
             for plan in self._plans
             for work in WORK
             for _ in range(self._processes[work])
@@ -168,9 +171,14 @@ class Sandbox(Startable):
         finally:
             timer.cancel()
 
-    def _spawn(self, plan: Plan) -> Supervised:
+    def _spawn(self, plan: Plan, work: str) -> Supervised:
+        def tell(event: ProcessEvent) -> None:
+            values = event._asdict()
+            name = values.pop("name")
+            self._observe({"event": name, "ecosystem": plan.name, "work": work, **values})
+
         fd = plan.listener.fileno()
-        process = Supervised(_PROCESS, str(fd), pass_fds=[fd])
+        process = Supervised(_PROCESS, str(fd), pass_fds=[fd], observe=tell)
         self._running.append(process)
         return process
 
