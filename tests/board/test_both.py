@@ -41,7 +41,7 @@ NOT_HERE = {
     "test_uri": _LINUX,
     "test_utf8": _LARGE,
 }
-_LONGEST = 3600.0  # seconds: ends a file that hangs; the longest takes TODO
+_LONGEST = 3600.0  # seconds: ends a file that hangs; test_session takes up to half an hour
 # Minutes each, most of them for a vault in plain Python: only in a soak.
 LONG = (
     "test_chain",
