@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from plugvault.pools.errors import PoolError
 from plugvault.pools.records import ISO2, Client, Provisioning, Root
 from plugvault.store import SqlStore, outbox, pools, rows
 
@@ -19,6 +20,22 @@ def test_written_records_are_there_after_opening_again(store_url: str, open_stor
         records.roots.put(ROOT)
     with open_store(store_url).read() as records:
         assert records.roots.get("id") == ROOT
+
+
+def test_a_database_that_cannot_be_opened_is_named_with_the_cause(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with pytest.raises(PoolError) as refused:
+        SqlStore.open(f"sqlite:///{tmp_path}")
+    assert refused.value.reason == "unavailable"
+    assert refused.value.detail == (
+        f"The database sqlite:///{tmp_path} cannot be opened: unable to open database file"
+    )
+    with pytest.raises(PoolError, match="postgresql") as refused:
+        SqlStore.open("postgresql://user:secret@127.0.0.1:1/name")
+    assert "secret" not in refused.value.detail
+    assert "\n" not in refused.value.detail
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("active", [True, False])

@@ -147,6 +147,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "pki import {0}/nothing": ("nothing", "No such file"),
     "pki import {0}/folder": ("folder", "no certificate"),
     "pki import {0}/text.txt": ("text.txt", "no certificate"),
+    "station --interface lo --json --serve {0}/nothing": ("nothing: No such file or directory",),
     "pki import {0}/root.der --password-file {0}/nothing": ("nothing", "No such file"),
     "cases show KT-999": ("KT-999", "plugvault cases list"),
     "cases list --group XX": ("groups are",),
@@ -186,7 +187,8 @@ WRONG: dict[str, tuple[str, ...]] = {
     # the ecosystem
     "ecosystem --data {0}/damaged vehicles list": ("damaged", "--data folder"),
     "ecosystem --data {0}/newer vehicles list": ("later plugvault", "--data folder"),
-    "ecosystem --database sqlite:///{0}/folder vehicles list": ("/folder", "unable to open"),
+    "ecosystem --database sqlite:///{0}/nothing vehicles list": ("nothing is not there", HELP),
+    "ecosystem --database sqlite:///{0}/folder vehicles list": ("/folder", "not there", HELP),
     "ecosystem --database sqlite:///{0}/root.der vehicles list": ("root.der", "another database"),
     "ecosystem vehicles list": ("--data",),
     "ecosystem --data {0}/folder vehicles list": ("ecosystem.sqlite",),

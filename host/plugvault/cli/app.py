@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import plugvault
-from plugvault.cli import streams
+from plugvault.cli import streams, words
 from plugvault.printable import printable
 
 # name: (module, attribute, help). A Typer is a group of commands; a function is one command.
@@ -83,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as e:
         streams.discard_output()  # a write to it has failed, or would fail at the exit
         if not isinstance(e, BrokenPipeError):
-            file = f"{e.filename}: " if e.filename else ""
-            print(printable(f"plugvault: {file}{e.strerror or e}"), file=sys.stderr)
+            print(printable(f"plugvault: {words.of(e)}"), file=sys.stderr)
         return 1
 
 

@@ -26,7 +26,7 @@ from plugvault.campaign.result import CaseResult, Result
 from plugvault.campaign.run import run
 from plugvault.campaign.vocabulary import ModuleError, clean
 from plugvault.cases import catalogue, files
-from plugvault.cli import case_pki, key_file, table
+from plugvault.cli import case_pki, key_file, table, words
 from plugvault.cli.options import options_from
 from plugvault.printable import printable
 from plugvault.temporary import temporary_folder
@@ -126,10 +126,8 @@ def run_campaign(options: Options) -> None:
         _write(ended, options)
     except ModuleError as error:
         _fail(f"the module does not say hello: {error.reason}: {error.detail}")
-    except EvccError as error:
-        _fail(error.detail or str(error))
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (EvccError, OSError) as error:
+        _fail(words.of(error))
     print(printable(ended.sentence))
     raise typer.Exit(_STOPPED if ended.not_tried else _DEVIATIONS if ended.deviations else 0)
 

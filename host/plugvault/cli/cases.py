@@ -15,7 +15,7 @@ from plugvault.cases.difference import difference
 from plugvault.cases.pki import CasePki, point
 from plugvault.cases.scene import Scene
 from plugvault.cases.seed import Seed
-from plugvault.cli import case_pki, table
+from plugvault.cli import case_pki, table, words
 from plugvault.cli.times import seconds
 
 app = typer.Typer(
@@ -113,10 +113,8 @@ def make(
         with case_pki.given(pki) as given:
             moment = case_pki.today(given) if at is None else int(seconds(at))
             manifest = files.make(out, certificate, cases, seed, moment, given)
-    except EvccError as error:
-        _fail(error.detail or str(error))
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (EvccError, OSError) as error:
+        _fail(words.of(error))
     print(json.dumps(manifest, indent=1) if as_json else _summary(manifest, out))
 
 

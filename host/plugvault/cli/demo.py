@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from evcc.errors import EvccError
+from plugvault.cli import words
 from plugvault.cli.folders import stoppable
 from plugvault.cli.table import literal
 from plugvault.cli.tokens import TokenOptions, names_a_token
@@ -116,7 +117,8 @@ def _run(
     except Exception as e:  # noqa: BLE001 - `--json` prints data after any error
         if not isinstance(e, DemoError | EvccError | OSError):
             traceback.print_exc()
-        return str(e) if isinstance(e, DemoError) else f"{type(e).__name__}: {e}"
+            return f"{type(e).__name__}: {e}"
+        return words.of(e)
     return None
 
 

@@ -13,7 +13,7 @@ from evcc import x509
 from evcc.errors import EvccError
 from plugvault.campaign import cases
 from plugvault.campaign.explained import circumstances_of, document_of
-from plugvault.cli import key_file
+from plugvault.cli import key_file, words
 from plugvault.cli.options import options_from
 from plugvault.cli.times import seconds
 from plugvault.cli.tokens import TokenOptions, names_a_token
@@ -98,9 +98,9 @@ def explain(options: Options, token_options: TokenOptions) -> None:
         steps = _steps(options, token_options)
     except EvccError as error:
         is_message = error.reason == "message"
-        _fail((f"{options.message}: " if is_message else "") + (error.detail or str(error)))
+        _fail((f"{options.message}: " if is_message else "") + words.of(error))
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+        _fail(words.of(error))
     _show(steps, options)
     raise typer.Exit(1 if any(step.good is False for step in steps) else 0)
 

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from evcc.errors import EvccError
 from evcc.vault import VaultError
+from plugvault.cli import words
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
 from plugvault.cli.table import literal
@@ -193,7 +194,7 @@ def sandbox(options: Options) -> None:
             plans = _plans(options, names, listeners, folder)
             report = _start(stack, options, plans, settings, console, events)
         except (EvccError, ProcessError, OSError, ValueError) as error:
-            console.print(f"The sandbox did not start: {literal(_text(error))}", style="red")
+            console.print(f"The sandbox did not start: {literal(words.of(error))}", style="red")
             raise typer.Exit(1) from error
         if options.as_json:
             print(json.dumps(report), flush=True)
@@ -242,14 +243,6 @@ def _start(
             observe=observe,
         )
         return stack.enter_context(running).report
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, EvccError):
-        return error.detail or error.reason
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def _check_url(url: str | None) -> None:

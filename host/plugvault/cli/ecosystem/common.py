@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from evcc.errors import EvccError
-from plugvault.cli import table
+from plugvault.cli import table, words
 from plugvault.pools.caller import ADMIN, ANY, OEM, OPERATORS, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.repositories import Records
@@ -35,6 +35,10 @@ class EcosystemLocation:
     def url(self) -> str:
         """The database's URL. Raises typer.BadParameter without a database."""
         if self.database is not None:
+            name = self.database.removeprefix("sqlite:///")
+            if name != self.database and not Path(name).is_file():
+                text = f"{name} is not there; `plugvault sandbox --database` makes it"
+                raise typer.BadParameter(text, param_hint="--database")
             return self.database
         if self.folder is None:
             raise typer.BadParameter("--data or --database is needed", param_hint="--data")
@@ -99,8 +103,7 @@ def refusing(about: str = "") -> Iterator[None]:
     try:
         yield
     except (EvccError, ValueError) as error:
-        text = (error.detail or error.reason) if isinstance(error, EvccError) else str(error)
-        text = printable_lines(f"plugvault ecosystem: {about}{text}")
+        text = printable_lines(f"plugvault ecosystem: {about}{words.of(error)}")
         typer.secho(text, err=True, fg="red")
         raise typer.Exit(1) from error
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from evcc.errors import EvccError
 from plugvault.capture import Capture
+from plugvault.cli import words
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
 from plugvault.cli.station import supply
@@ -65,7 +66,7 @@ def station(options: Options) -> None:
             stack.enter_context(view)
             asyncio.run(run.until_the_end())
         except (EvccError, OSError, ValueError) as error:
-            text = f"The station does not run: {literal(error)}"
+            text = f"The station does not run: {literal(words.of(error))}"
             console.print(text, style="red", soft_wrap=True)
             raise typer.Exit(1) from error
     raise typer.Exit(0 if view.all_authorized else 1)

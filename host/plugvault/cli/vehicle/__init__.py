@@ -19,6 +19,7 @@ from evcc.errors import EvccError
 from plugvault import runtimes
 from plugvault.capture.trace import convert
 from plugvault.car import Car
+from plugvault.cli import words
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
 from plugvault.cli.table import literal
@@ -69,7 +70,7 @@ def vehicle(options: Options) -> None:
         try:
             ok = _run(stack, options, view, console)
         except (EvccError, DemoError, OSError, ValueError) as error:
-            text = f"The vehicle does not charge: {literal(error)}"
+            text = f"The vehicle does not charge: {literal(words.of(error))}"
             console.print(text, style="red", soft_wrap=True)
             raise typer.Exit(1) from error
     raise typer.Exit(0 if ok else 1)
@@ -170,4 +171,4 @@ def _capture(trace: Path, path: Path, local: LinkLocal, console: Console) -> Non
             text = f"captured in [cyan]{literal(path)}[/]; {ended or 'complete'}"
             console.print(text, soft_wrap=True)
     except OSError as error:
-        console.print(f"no capture: {literal(error)}", style="red")
+        console.print(f"no capture: {literal(words.of(error))}", style="red")
