@@ -394,6 +394,18 @@ def test_a_wrong_file_is_named_with_the_next_step(
     assert len(error.splitlines()) == 1
 
 
+def test_files_of_which_nothing_has_a_place_are_no_success(
+    pki: Pki, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.pem").write_bytes(pem(pki.v2g_root))
+    assert run("pki", "import", tmp_path) == 0
+    (tmp_path / "a.pem").write_text(
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", encoding="utf-8"
+    )
+    assert run("pki", "import", tmp_path) == 1
+    assert "a.pem: not usable" in capsys.readouterr().out
+
+
 def test_a_file_with_another_password_is_named(pki: Pki, tmp_path: Path) -> None:
     for name, content in (
         ("store.p12", p12(pki.contract, "right")),

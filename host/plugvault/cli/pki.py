@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from evcc.errors import EvccError
-from plugvault.cli import table
+from plugvault.cli import table, words
 from plugvault.cli.folders import stoppable
 from plugvault.ecosystem import imported
 from plugvault.ecosystem.folder import Folder, sandbox_lock
@@ -67,16 +67,14 @@ def import_(
     `plugvault sandbox --data DIR` and `plugvault station --data DIR` then work with this PKI, and
     make what it lacks.
 
-    Exit status: 0 when something was found (and taken over), 1 when it cannot be, 2 when the
-    folder or file cannot be read.
+    Exit status: 0 when something has a place (and was taken over), 1 when nothing has or can be,
+    2 when the folder or file cannot be read.
     """
     try:
         passwords = [_first_line(file) for file in password_file or []]
         found = collection.read(place, passwords)
-    except EvccError as error:
-        _fail(2, error.detail)
-    except OSError as error:
-        _fail(2, f"{error.filename}: {error.strerror}")
+    except (EvccError, OSError) as error:
+        _fail(2, words.of(error))
     arranged = layout.arranged(found, time.time())
     report = None if data is None else _store(data, arranged)
     if as_json:
@@ -84,16 +82,15 @@ def import_(
     else:
         _show(place, found, arranged)
         _show_next(data, report)
+    raise typer.Exit(0 if _places(arranged) else 1)
 
 
 def _store(data: Path, arranged: Layout) -> imported.Imported:
     try:
         with stoppable(), sandbox_lock(data):
             return imported.store(Folder(data), arranged)
-    except EvccError as error:
-        _fail(1, error.detail or str(error))
-    except OSError as error:
-        _fail(1, f"{error.filename}: {error.strerror}")
+    except (EvccError, OSError) as error:
+        _fail(1, words.of(error))
 
 
 def _first_line(file: Path) -> str:
