@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from fixtures.flashing import Record
+from fixtures.unix_board import UID
 from fixtures.unix_flashing import LinkedBoard
 from plugvault.board.bench import BoardBench
 from plugvault.board.folder import Boards
@@ -70,6 +71,7 @@ def test_stm32_as_delivered_answers_from_fat_and_its_car_is_erased_with_its_slot
     assert linked_board_with_fat.flash(record)["board"]["file_system"] == "FAT"
     (warning,) = record.warnings
     assert "FAT, which a power cut can damage in the flash of an STM32" in warning
+    assert f"mpremote connect {UID} exec" in warning
     linked_board_with_fat.command("provision")
     result = linked_board_with_fat.flash(erase_car=True)
     assert {"/flash/store/identity.a", "/flash/store/contracts.a"} <= set(result["car"]["files"])

@@ -32,7 +32,8 @@ _ERASE_CAR = (
 )
 _FAT = (
     "its file system is FAT, which a power cut can damage in the flash of an STM32. littlefs is"
-    " safe: host/docs/board.md has the command, which erases the files"
+    ' safe. This makes one, and erases all files: mpremote connect %s exec --no-follow "import os,'
+    " pyb, machine; os.umount('/flash'); os.VfsLfs2.mkfs(pyb.Flash(start=0)); machine.reset()\""
 )
 _CLOCK = "from evcc.ports import board\nboard.set_clock(%d)"
 
@@ -206,7 +207,7 @@ class Flash:
         )
         facts.require(described)
         if (described.platform, described.medium) == ("pyboard", "FAT"):
-            self.report.warn(_FAT)
+            self.report.warn(_FAT % described.port)
         return described
 
     def _prepare(self, described: Facts, port: SerialPort, found: list[SerialPort]) -> Board:
