@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,74 @@ def test_ctrl_c_ends_the_module_and_writes_the_reports(folder: Path, tmp_path: P
     assert "Traceback" not in said
     assert not is_alive(waits)
     check_reports(tmp_path, 1)
+
+
+# Reads nothing and ignores SIGTERM, as a command of another maker may.
+DEAF = """import os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = os.fork()
+with open(sys.argv[1], "a") as file:
+    print(os.getpid(), file=file, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("kind", ["exec", "lines"])
+def test_no_command_outlives_a_killed_campaign(folder: Path, tmp_path: Path, kind: str) -> None:
+    """Nor a process that the command has started."""
+    program, fifo = tmp_path / "module.py", tmp_path / "fifo"
+    program.write_text(DEAF)
+    os.mkfifo(fifo)
+    module = f"{kind}:{shlex.join([sys.executable, str(program), str(fifo)])}"
+    module += " {message}" if kind == "exec" else ""
+    words = ["campaign", folder, "--module", module, "--timeout", SECONDS]
+    line = [sys.executable, "-m", "plugvault.cli.app", *map(str, words)]
+    with subprocess.Popen(line, stderr=subprocess.PIPE) as process:
+        pids: list[int] = []
+        while len(pids) < 2:
+            pids += [int(word) for word in fifo.read_text().split()]
+        process.kill()
+        process.communicate(timeout=SECONDS)
+    deadline = time.monotonic() + 20
+    while any(map(runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [pid for pid in pids if runs(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+def runs(process: int) -> bool:
+    """Whether a process runs; one that nothing has waited for does not."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_command_that_plugs_a_vehicle_in_does_not_outlive_a_killed_campaign(
+    tmp_path: Path,
+) -> None:
+    program, fifo = tmp_path / "plug.py", tmp_path / "fifo"
+    program.write_text(DEAF.replace("child = os.fork()\n", ""))
+    os.mkfifo(fifo)
+    words = [sys.executable, str(program), str(fifo)]
+    script = f"""import sys
+from plugvault.campaign.station_adapter import Command
+Command({words!r})("case")
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
+        pid = int(fifo.read_text())
+        process.kill()
+    deadline = time.monotonic() + 20
+    while runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = runs(pid)
+    if left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
 
 
 def test_a_module_ends_after_a_second_interrupt_too(

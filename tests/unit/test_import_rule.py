@@ -40,6 +40,7 @@ BELOW = {
     "contexts": set(),
     "temporary": set(),
     "file_lock": set(),
+    "guardian": set(),
     "processes": set(),
     "serial_port": set(),
     "token_bucket": set(),
@@ -84,6 +85,7 @@ BELOW = {
     "campaign": {
         "cases",
         "explanation",
+        "guardian",
         "interfaces",
         "json_file",
         "printable",

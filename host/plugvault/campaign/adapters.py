@@ -22,6 +22,7 @@ from typing import Protocol
 
 import httpx
 
+from plugvault import guardian
 from plugvault.campaign import vocabulary
 from plugvault.campaign.cases import Campaign, CampaignError
 from plugvault.campaign.command import CommandModule, end_group
@@ -91,6 +92,7 @@ def _of_command(command: str, seconds: float) -> Module:
         )
     except (OSError, ValueError, IndexError) as error:
         raise CampaignError("module", f"lines:{command}: {error}") from error
+    guardian.watch(process, group=True)
     if process.stdin is None or process.stdout is None:
         raise CampaignError("module", f"lines:{command}: no standard input or output")
 
@@ -107,6 +109,7 @@ def _of_command(command: str, seconds: float) -> Module:
                 process.wait(_END_SECONDS)
         finally:  # after a second Ctrl-C too
             end_group(process)
+            guardian.release(process, group=True)
 
     return LinesModule(process.stdout, process.stdin, explain, end, seconds)  # type: ignore[arg-type]
 

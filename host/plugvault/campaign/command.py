@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
+from plugvault import guardian
 from plugvault.campaign import elements
 from plugvault.campaign.cases import CampaignError
 from plugvault.campaign.vocabulary import (
@@ -188,12 +189,13 @@ def _ended(command: list[str], seconds: float) -> tuple[int, str, bool]:
         env=_environment(),
         start_new_session=True,
     )
-    try:
-        said, has_report = _said(process, deadline)
-        process.wait(max(deadline - time.monotonic(), 0))
-    except BaseException:  # the time-out, or the end of the campaign
-        end_group(process)
-        raise
+    with guardian.guarded(process, group=True):
+        try:
+            said, has_report = _said(process, deadline)
+            process.wait(max(deadline - time.monotonic(), 0))
+        except BaseException:  # the time-out, or the end of the campaign
+            end_group(process)
+            raise
     return process.returncode, said, has_report
 
 

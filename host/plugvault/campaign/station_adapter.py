@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from evcc import exi
 from evcc.iso15118_2 import messages
 from evcc.network import sdp
+from plugvault import guardian
 from plugvault.campaign.case_session import Attempt, CaseSecc
 from plugvault.campaign.cases import Campaign, CampaignError
 from plugvault.campaign.vocabulary import (
@@ -247,27 +248,33 @@ class Command:
             self._process = subprocess.Popen(
                 self._words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
+            guardian.watch(self._process)
         except OSError as error:
             raise CampaignError("module", f"{self._words[0]}: {error.strerror}") from error
 
     def failure(self) -> str:
         """The exit status of a command that has failed, in words; "" otherwise."""
         status = self._process.poll() if self._process is not None else None
+        if self._process is not None and status is not None:
+            guardian.release(self._process)
         return f"{self._words[0]} ended with exit status {status}" if status else ""
 
     def close(self) -> None:
         """Wait for the command's end, and end it when it takes too long."""
-        if self._process is None:
-            return
+        if self._process is not None:
+            self._end(self._process)
+            guardian.release(self._process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            self._process.wait(_END_SECONDS)
+            process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.terminate()
+            process.terminate()
             try:
-                self._process.wait(_END_SECONDS)
+                process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
-                self._process.kill()  # it may ignore the first signal
-                self._process.wait()
+                process.kill()  # it may ignore the first signal
+                process.wait()
 
 
 class _Loop:
