@@ -381,9 +381,13 @@ def test_the_emaid_of_a_partners_bundle_is_the_one_that_was_signed(
 
 @pytest.mark.parametrize("needs_approval", [False, True], ids=["taken at once", "asked for"])
 def test_a_partner_cannot_fill_the_root_pool(
-    monkeypatch: pytest.MonkeyPatch, pools: Pools, partner: Partner, needs_approval: bool
+    monkeypatch: pytest.MonkeyPatch,
+    pools: Pools,
+    partner: Partner,
+    needs_approval: bool,
+    caplog: pytest.LogCaptureFixture,
 ):
-    """The partner lists new roots at each fetch."""
+    """The partner lists new roots at each fetch, and at last more at once than it may have."""
     monkeypatch.setattr(peers, "MOST", 3)
     monkeypatch.setattr(asked_by, "PAUSE", 0.0)
     with serve(partner) as url:
@@ -398,6 +402,10 @@ def test_a_partner_cannot_fill_the_root_pool(
             for _ in range(3):
                 partner.roots(*(("V2G", root("Another").der) for _ in range(2)))
                 federation.fetch_roots()
+            assert "more roots" not in caplog.text
+            partner.roots(*(("V2G", root("Another").der) for _ in range(4)))
+            federation.fetch_roots()
+            assert "more roots than it may: the first 3 of 4 are taken" in caplog.text
     with pools.store.read() as records:
         rows = records.changes.all() if needs_approval else records.roots.all()
         assert sum(getattr(row, "origin", "irdeto") == "irdeto" for row in rows) == 3

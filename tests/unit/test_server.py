@@ -163,7 +163,9 @@ def ended(client: socket.socket) -> bool:
         return True
 
 
-def test_a_connection_beyond_the_limit_is_closed_until_another_has_ended(listener: socket.socket):
+def test_a_connection_beyond_the_limit_is_closed_until_another_has_ended(
+    listener: socket.socket, caplog: pytest.LogCaptureFixture
+):
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         with ExitStack() as stack:
@@ -179,6 +181,7 @@ def test_a_connection_beyond_the_limit_is_closed_until_another_has_ended(listene
                 await taken(running, 2)
 
     asyncio.run(scenario())
+    assert "over the limit of connections: 2 are open, the last one from 127.0.0.1" in caplog.text
 
 
 def test_a_failed_handshake_makes_room(listener: socket.socket):

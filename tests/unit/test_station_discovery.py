@@ -70,10 +70,11 @@ def test_an_address_that_is_not_on_the_link_gets_no_answer(
     assert answers().answer(sdp.request(sdp.TLS), source) is None
 
 
-def test_one_address_gets_a_limited_number_of_answers() -> None:
+def test_one_address_gets_a_limited_number_of_answers(caplog: pytest.LogCaptureFixture) -> None:
     station = answers()
     got = [station.answer(sdp.request(sdp.TLS), CAR) for _ in range(200)]
     assert 20 <= len([answer for answer in got if answer]) < 40
+    assert caplog.messages == ["SDP: too many searches, no answer to fe80::ca"]
     other = ("fe80::cb", 50_000, 0, 3)
     assert station.answer(sdp.request(sdp.TLS), other) is not None
 

@@ -141,7 +141,7 @@ def test_lost_token_loses_no_answer_and_no_waiting_request(
 
 
 def test_request_of_a_connection_that_was_dropped_is_not_done(
-    several: Several, monkeypatch: pytest.MonkeyPatch
+    several: Several, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its request waits while one connection too many is made."""
     monkeypatch.setattr(serving, "CLIENTS", 4)
@@ -156,6 +156,7 @@ def test_request_of_a_connection_that_was_dropped_is_not_done(
     serve(several.listener, vault)
     assert vault.digests == [FIRST, OTHER]
     assert oldest.recv(100) == b""  # closed
+    assert "a new one displaces that of a client" in caplog.text
 
 
 def test_each_request_is_under_an_alarm(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ Its listening socket is opened first, so that the address is known before the se
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
 import threading
@@ -22,6 +23,9 @@ from plugvault.opcp import tls
 from plugvault.opcp.connections import Connections
 from plugvault.opcp.protocol import HttpProtocol
 from plugvault.processes import PATIENCE
+from plugvault.seldom import Seldom
+
+log = logging.getLogger("plugvault.ecosystem.server")
 
 _STOP = 10.0  # seconds the server may take to stop
 _BACKLOG = 2048  # connections that wait to be accepted
@@ -56,6 +60,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(config)
         self._shared = shared
         self._connections = Connections()
+        self._refused = Seldom(log, "a connection is closed over the limit of connections: {}")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -94,6 +99,7 @@ class HttpServer(uvicorn.Server):
         protocol = self._protocol()
         if not self._connections.add(peer[0], protocol):
             connection.close()
+            self._refused("%d are open, the last one from %s", len(self._connections), peer[0])
             return
         protocol.at_end = partial(self._connections.remove, peer[0], protocol)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -27,6 +27,7 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
 from plugvault.pools.repositories import Store
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError, contract_data, encode
+from plugvault.seldom import Seldom
 
 log = logging.getLogger("plugvault.federation")
 
@@ -97,6 +98,7 @@ class Federation:
         self._store = store
         self._links = links
         self._clock = clock
+        self._cut = Seldom(log, "a partner has more roots than it may: {}")
         self._clients: dict[str, OpcpClient] = {}
         self._opened: dict[str, Link] = {}  # the links of those clients
         self._threads: dict[str, ThreadPoolExecutor] = {}  # per partner: one may be slow
@@ -303,6 +305,8 @@ class Federation:
     def _roots(self, client: OpcpClient) -> list[tuple[str, bytes]]:
         answer = _json(client, "GET", "/v1/root/rootCerts") or {}
         roots = answer["RootCertificateCollection"]["rootCertificates"]
+        if len(roots) > peers.MOST:
+            self._cut("the first %d of %d are taken", peers.MOST, len(roots))
         return [
             (str(root["rootType"]), base64.b64decode(root["caCertificate"], validate=True))
             for root in roots[: peers.MOST]

@@ -27,6 +27,9 @@ class Connections:
         self._count = 0
         self._open: defaultdict[str, set[object]] = defaultdict(set)
 
+    def __len__(self) -> int:
+        return self._count
+
     def add(self, host: str, connection: object) -> bool:
         """Count a connection from `host`, an IP address. False, and nothing is counted, when a
         limit is reached. `connection`: any hashable object that identifies the connection."""

@@ -17,6 +17,7 @@ from typing import Any
 from evcc.network import sdp
 from plugvault.capture import Capture
 from plugvault.interfaces import LinkLocal
+from plugvault.seldom import Seldom
 from plugvault.token_bucket import TokenBucket
 
 RATE, BURST = 50.0, 100.0  # answers to all addresses
@@ -58,6 +59,7 @@ class Answers:
             raise ValueError("a station without a port")
         self._local, self._ports, self._searched = local, dict(ports), searched
         self._all = TokenBucket(RATE, BURST)
+        self._unanswered = Seldom(_log, "SDP: too many searches, no answer to {}")
         self._addresses: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def answer(self, datagram: bytes, source: tuple[Any, ...]) -> bytes | None:
@@ -68,7 +70,10 @@ class Answers:
             _log.debug("SDP: %s from %s", error, source[0])
             return None
         address = str(source[0]).partition("%")[0]
-        if not self._is_on_link(address, source) or not self._may_answer(address):
+        if not self._is_on_link(address, source):
+            return None
+        if not self._may_answer(address):
+            self._unanswered("%s", address)
             return None
         security = requested if requested in self._ports else next(iter(self._ports))
         self._searched(address, requested == sdp.TLS, security == sdp.TLS)

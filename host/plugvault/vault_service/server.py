@@ -18,6 +18,7 @@ only.
 
 import ctypes
 import json
+import logging
 import os
 import resource
 import select
@@ -33,8 +34,11 @@ from typing import Any
 from evcc.vault import VaultError
 from evcc.vault.seal import NONCE, Seal
 from evcc.vault.service import HELLO, LINE, MAX_REQUEST, frame_size, pack, unpack
+from plugvault.seldom import Seldom
 from plugvault.vault_service.callers import OverRate, VaultCaller
 from plugvault.vault_service.handlers import RequestHandler, TokenLost, refusal
+
+log = logging.getLogger("plugvault.vault_service")
 
 CLIENTS = 64
 _UNAUTHENTICATED = 16  # of them, without proof of their name
@@ -150,6 +154,7 @@ class Server:
         self._handler, self._callers = handler, callers
         self._clients: dict[int, _Client] = {}
         self._unauthenticated: list[_Client] = []  # oldest first
+        self._displaced = Seldom(log, "too many connections: a new one displaces that of {}")
         self._held: list[_Client] = []  # with a request over the rate
         self._poll = select.epoll()
         self._armed = 0.0  # when the alarm was set
@@ -251,11 +256,15 @@ class Server:
             # The address with the most loses its oldest: a flood displaces its own connections.
             strangers = Counter(client.address for client in self._unauthenticated)
             strangers[address] += 1
-            self._drop(max(self._unauthenticated, key=lambda c: strangers[c.address]))
+            displaced = max(self._unauthenticated, key=lambda c: strangers[c.address])
+            self._displaced("%s, which has not authenticated itself", displaced.address)
+            self._drop(displaced)
         if len(self._clients) >= CLIENTS:
             count = Counter(client.peer for client in self._clients.values())
             count[peer] += 1
-            self._drop(min(self._clients.values(), key=lambda c: (-count[c.peer], c.at)))
+            displaced = min(self._clients.values(), key=lambda c: (-count[c.peer], c.at))
+            self._displaced("a client that has %d of %d", count[displaced.peer], CLIENTS)
+            self._drop(displaced)
 
     def _drop(self, client: _Client) -> None:
         if client.socket.fileno() < 0:
