@@ -23,6 +23,7 @@ from plugvault.pki.names import distinguished_name
 from plugvault.pools.certificates import REASONS
 from plugvault.pools.records import Status
 from plugvault.pools.repositories import Store
+from plugvault.seldom import Seldom
 
 log = logging.getLogger("plugvault.foreign_revocation")
 
@@ -38,7 +39,8 @@ class ForeignRevocation:
     """The function `Services.update_revocations`. Safe to use from several threads.
 
     `own`: key identifiers of our CAs, hexadecimal; `outbound`: the addresses that may be called;
-    `clock()`: Unix seconds.
+    `clock()`: Unix seconds; `monotonic()`: seconds of a clock that never goes back, by which the
+    next question is due.
     """
 
     def __init__(
@@ -47,13 +49,15 @@ class ForeignRevocation:
         own: Iterable[str],
         outbound: Outbound,
         clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._own, self._outbound = store, frozenset(own), outbound
-        self._clock = clock
-        # Identity, URL or issuer -> Unix seconds of the next check.
+        self._clock, self._monotonic = clock, monotonic
+        # Identity, URL or issuer -> the time of the next check, monotonic.
         self._next: dict[str, float] = {}
         self._waiting: Counter[str] = Counter()  # requests by caller
         self._lock = Lock()
+        self._skipped = Seldom(log, "responders are not asked for a request: {}")
 
     def __call__(self, certificates: Sequence[bytes], caller: str | None = None) -> None:
         """Ask the responders that are due, and store the revocations. Raises PoolError of the
@@ -80,6 +84,7 @@ class ForeignRevocation:
             return True
         with self._lock:
             if self._waiting[caller] >= PER_CALLER or self._waiting.total() >= AT_ONCE:
+                self._skipped("%d requests of %s wait", self._waiting[caller], caller)
                 return False
             self._waiting[caller] += 1
             return True
@@ -125,14 +130,15 @@ class ForeignRevocation:
 
     def _is_due(self, key: str) -> bool:
         with self._lock:
-            return self._next.get(key, 0.0) <= self._clock()
+            next_check = self._next.get(key)
+        return next_check is None or next_check <= self._monotonic()
 
-    def _postpone(self, key: str, until: float) -> None:
+    def _postpone(self, key: str, seconds: float) -> None:
         with self._lock:
             self._next.pop(key, None)
             if len(self._next) >= MOST:
                 del self._next[next(iter(self._next))]  # the revocation that was stored first
-            self._next[key] = until
+            self._next[key] = self._monotonic() + seconds
 
     def _check(self, certificate: Certificate, issuer: Certificate) -> None:
         url, now = str(certificate.ocsp), self._clock()
@@ -147,14 +153,14 @@ class ForeignRevocation:
             answer = ocsp.read(response.body, certificate.der, issuer.der, now)
         except (NetError, ocsp.OcspError) as error:
             log.warning("no status of %s %s from %s: %s", *identity, url, error)
-            self._postpone(url, now + BACK_OFF)
-            self._postpone(_issuer_key(certificate), now + BACK_OFF)
+            self._postpone(url, BACK_OFF)
+            self._postpone(_issuer_key(certificate), BACK_OFF)
             return
         if answer.status == "unknown":
             log.warning("%s does not know %s %s", url, *identity)
         elif answer.status == "revoked":
             self._enter(certificate, answer, now)
-        self._postpone(_key(certificate), max(now + BACK_OFF, min(answer.until, now + RECHECK)))
+        self._postpone(_key(certificate), max(BACK_OFF, min(answer.until - now, RECHECK)))
 
     def _enter(self, certificate: Certificate, answer: ocsp.OcspAnswer, now: float) -> None:
         issuer, serial = path.identity(certificate)

@@ -43,9 +43,12 @@ class Neighbour:
             for kind, der in (("V2G", theirs.v2g_root), ("OEM", theirs.oem_root),
                               ("MO", theirs.mo_root)):  # fmt: skip
                 rcp.put(records, der, kind, partner.clock())
-        self.refresh = ForeignRevocation(
-            store, (), Outbound(LOOPBACK, learn.TIMEOUT), lambda: partner.clock() + self.ahead
-        )
+
+        def now() -> float:
+            return partner.clock() + self.ahead
+
+        outbound = Outbound(LOOPBACK, learn.TIMEOUT)
+        self.refresh = ForeignRevocation(store, (), outbound, now, now)
         self.ahead = 0.0
 
     def knows(self, certificate: bytes) -> str | None:

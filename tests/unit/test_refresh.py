@@ -34,7 +34,11 @@ class Foreign:
 
     def other(self, own: tuple[str, ...] = (), networks: tuple[str, ...] = ("127.0.0.0/8",)):
         outbound = Outbound(networks, learn.TIMEOUT)
-        return ForeignRevocation(self.pools.store, own, outbound, lambda: self.pools.now)
+        now = self.now
+        return ForeignRevocation(self.pools.store, own, outbound, now, now)
+
+    def now(self) -> float:
+        return self.pools.now
 
     def issue(self, **changes) -> Issued:
         address = x509.UniformResourceIdentifier(self.place.url)
@@ -184,7 +188,7 @@ def test_a_few_requests_of_one_caller_wait_and_the_others_go_on(foreign: Foreign
 
     foreign.place.answers = answer
     outbound = Outbound(("127.0.0.0/8",), 20)
-    refresh = ForeignRevocation(foreign.pools.store, (), outbound, lambda: foreign.pools.now)
+    refresh = ForeignRevocation(foreign.pools.store, (), outbound, foreign.now, foreign.now)
     with ThreadPoolExecutor(learn.PER_CALLER) as threads:
         slow = [
             threads.submit(refresh, foreign.leaf.chain, "one") for _ in range(learn.PER_CALLER)
@@ -206,3 +210,25 @@ def test_all_callers_together_leave_threads_for_other_requests(foreign: Foreign)
     assert foreign.place.asked == []
     foreign.refresh(foreign.leaf.chain)
     assert len(foreign.place.asked) == 1
+
+
+def test_a_clock_that_goes_back_does_not_end_the_questions(foreign: Foreign):
+    seconds = 0.0
+    outbound = Outbound(("127.0.0.0/8",), learn.TIMEOUT)
+    refresh = ForeignRevocation(foreign.pools.store, (), outbound, foreign.now, lambda: seconds)
+    chain = foreign.leaf.chain
+    foreign.pools.now += 365 * 86_400
+    foreign.place.answers = lambda _: b"no answer of OCSP"
+    refresh(chain)
+    foreign.pools.now -= 365 * 86_400
+    assert not refresh.is_due(chain)
+    seconds += learn.BACK_OFF
+    assert refresh.is_due(chain)
+
+
+def test_a_request_for_which_no_responder_is_asked_is_told(
+    foreign: Foreign, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(learn, "PER_CALLER", 0)
+    foreign.refresh(foreign.leaf.chain, "maker")
+    assert "responders are not asked for a request: 0 requests of maker wait" in caplog.text
