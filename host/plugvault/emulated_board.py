@@ -173,6 +173,10 @@ class EmulatedBoard(Startable):
         """Press the reset button; does nothing on a board without power."""
         self._command("reset")
 
+    def ground(self, pin: int, connected: bool = True) -> None:
+        """Connect GPIO `pin` to ground, or leave it open as it was. Resets do not change it."""
+        self._command("ground", pin=pin, connected=connected)
+
     def stop(self) -> None:
         """End the emulator; the flash file stays. The end of the context does the same."""
         self.close()

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import serial
 
+from evcc.ports import pins
 from fixtures.board import mpremote
 from plugvault.emulated_board import EmulatedBoard
 from plugvault.link.bench import Bench, BenchError
 from plugvault.link.endpoint import open_serial
 
 TIMEOUT = 600.0  # seconds, for a board that hangs
+HOLD_PIN = pins.of_board("rp2", "")[-1]
 pytestmark = pytest.mark.xdist_group("board")
 
 
@@ -65,6 +67,29 @@ def test_ctrl_c_gives_the_prompt_before_and_after_main_py_starts(board: Emulated
     board.reset()
     output = hold(board)
     assert "KeyboardInterrupt" in output or "main.py is held back" in output
+
+
+def test_pin_at_ground_holds_main_py_back_until_the_next_reset(board: EmulatedBoard) -> None:
+    """No Ctrl-C is sent, so a prompt means that main.py does not run."""
+    with Bench(open_serial(board.uart)) as bench:
+        board.ground(HOLD_PIN)
+        try:
+            board.reset()
+            with serial.Serial(board.wait_for_serial_port(), timeout=0.2) as port:
+                output = b""
+
+                def is_there() -> bool:
+                    nonlocal output
+                    port.write(b"\r")
+                    output += port.read(1000)
+                    return b">>> " in output
+
+                wait(is_there)
+            assert bench.events == []
+        finally:
+            board.ground(HOLD_PIN, connected=False)
+        board.reset()
+        assert bench.wait_event("unable", timeout=TIMEOUT).startswith("start: config")
 
 
 def test_clock_chip_takes_a_time_and_counts_on(board: EmulatedBoard) -> None:

@@ -20,13 +20,14 @@ const IDLE_NS = 1e6; // the longest step of an idle core
 const AHEAD_NS = 1e6; // how far the board's time may be ahead of this machine's
 const CYCLES_PER_TICK = 64; // the peripherals see time in steps of half a microsecond
 
-/** The level of a pin to which nothing is connected: rp2040js has it low, pulled up or not. */
-const openPin = {
+/** The level of a pin at ground, or of an open one: rp2040js has that low, pulled up or not.
+ * `grounded`: the numbers of the pins at ground. */
+const levelOfPin = (grounded) => ({
   get() {
-    return this.pullupEnabled;
+    return this.pullupEnabled && !grounded.has(this.index);
   },
   set() {},
-};
+});
 
 /** `parts`: {bootrom: Uint32Array, flash: path, symbols: the addresses that the build wrote}.
  * `events`: {usbUp(), usbData(data), usbDown(), uartData(byte), power(on)}. */
@@ -46,6 +47,7 @@ export class Board {
       ram: [Number(parts.symbols.data_start), Number(parts.symbols.data_end)],
     });
     this.events = events;
+    this.grounded = new Set();
     this.powered = false;
     this.resetWanted = false;
     this.resets = 0;
@@ -129,7 +131,8 @@ export class Board {
       instructions: () => this.processor.instructions,
       flashMicroseconds: () => this.flashNanoseconds / 1000,
     });
-    for (const pin of chip.gpio) Object.defineProperty(pin, 'rawInputValue', openPin);
+    const level = levelOfPin(this.grounded);
+    for (const pin of chip.gpio) Object.defineProperty(pin, 'rawInputValue', level);
     const unused = { received: 0, sent: 0, lost: 0 };
     chip.peripherals[0x40034] = new Uart(chip, 'UART0', UART0_IRQ, unused, () => {});
     this.uart = new Uart(chip, 'UART1', UART1_IRQ, this.uartCounters, (byte) => this.events.uartData(byte));
@@ -138,6 +141,14 @@ export class Board {
       up: () => this.events.usbUp(),
       data: (data) => this.events.usbData(data),
     });
+  }
+
+  // -- pins --
+
+  /** Connect a pin to ground, or leave it open. */
+  ground(pin, connected) {
+    if (connected) this.grounded.add(pin);
+    else this.grounded.delete(pin);
   }
 
   // -- time --

@@ -57,6 +57,7 @@ const COMMANDS = {
   counters: () => board.counters(),
   'mark-stack': () => board.stack.mark(board.chip),
   'cut-at': ({ operation, part }) => board.flashFile.cutAt(operation, part),
+  ground: ({ pin, connected }) => board.ground(pin, connected),
   'power-off': () => board.powerOff(),
   'power-on': () => board.powerOn(),
   reset: () => {
