@@ -1,12 +1,19 @@
-"""An exclusive lock on a file or a folder, between processes (flock)."""
+"""An exclusive lock on a file or a folder, between processes (flock).
+
+A wait of more than `SILENCE` seconds is told in the log, so that a command does not seem to hang.
+"""
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+log = logging.getLogger("plugvault.file_lock")
+
+SILENCE = 2.0  # seconds of a wait until it is told
 _INTERVAL = 0.001  # seconds between two attempts, at first
 _LONGEST_INTERVAL = 0.05
 
@@ -31,23 +38,26 @@ def acquire(path: Path, timeout: float | None = None) -> int:
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o600)
     try:
-        _wait(descriptor, timeout)
+        _wait(descriptor, path, timeout)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _wait(descriptor: int, timeout: float | None) -> None:
-    if timeout is None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return
-    deadline, interval = time.monotonic() + timeout, _INTERVAL
+def _wait(descriptor: int, path: Path, timeout: float | None) -> None:
+    begun, interval = time.monotonic(), _INTERVAL
+    deadline = float("inf") if timeout is None else begun + timeout
+    is_told = False
     while True:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             raise TimeoutError("another process holds the lock")
+        if not is_told and now - begun > SILENCE:
+            is_told = True
+            log.warning("another process holds %s: waiting for its end", path)
         time.sleep(interval)
         interval = min(_LONGEST_INTERVAL, 2 * interval)

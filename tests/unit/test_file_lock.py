@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,17 @@ def test_link_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
 def test_file_is_for_its_owner_only(tmp_path: Path) -> None:
     with file_lock.locked(tmp_path / "lock"):
         assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("timeout", [None, 10.0])
+def test_a_long_wait_is_told_once(
+    path: Path,
+    timeout: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(file_lock, "SILENCE", 0.05)
+    held = file_lock.acquire(path)
+    threading.Timer(0.4, os.close, (held,)).start()
+    with file_lock.locked(path, timeout):
+        assert caplog.messages == [f"another process holds {path}: waiting for its end"]

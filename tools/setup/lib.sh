@@ -55,8 +55,18 @@ quietly() {
     return 1
 }
 
-# failed_recently PART: succeeds if it failed within the last hour. A later run tries it again.
-failed_recently() { [ -n "$(find "$STATE/$1.failed" -mmin -60 2>/dev/null)" ]; }
+# failed_recently PART: succeeds if it failed within the last hour. A later run tries it again. A
+# file from the future, of a clock that was ahead, does not count.
+failed_recently() {
+    [ -n "$(find "$STATE/$1.failed" -mmin -60 ! -newermt now 2>/dev/null)" ]
+}
+
+# wait_for_lock DESCRIPTOR: lock an open file. Says so when it must wait.
+wait_for_lock() {
+    flock -n "$1" && return
+    say "another set-up is at work here: waiting for its end"
+    flock "$1"
+}
 
 # The words before a command that run it as root; empty where sudo is missing or needs a password.
 if [ "$(id -u)" = 0 ]; then
