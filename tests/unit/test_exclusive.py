@@ -7,9 +7,13 @@ import pty
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc.ports import exclusive, serial
 from evcc.ports.stream import PortError
@@ -18,11 +22,17 @@ from plugvault import file_lock, runtimes, serial_port
 from plugvault.campaign.adapters import _of_serial
 from plugvault.campaign.cases import CampaignError
 from plugvault.capture.writer import Capture
+from plugvault.cases import catalogue, files
+from plugvault.cases.files import CasesError
+from plugvault.cases.pki import CasePki
+from plugvault.cases.seed import Seed
+from plugvault.cli.vehicle.garage import GarageError, folder_of
 from plugvault.ecosystem import server
 from plugvault.ecosystem.folder import sandbox_lock
 from plugvault.link.endpoint import open_serial
 from plugvault.station.server import _listen
 from plugvault.vault_service import service
+from world import NOW
 
 
 @pytest.fixture
@@ -195,3 +205,28 @@ def test_only_one_service_at_a_time_looks_for_a_dead_ones_socket(
         pytest.raises(VaultError, match=f"another service listens at {path}"),
     ):
         service._listen(path)
+
+
+def test_a_kept_vehicle_is_for_one_command(tmp_path: Path) -> None:
+    options: Any = SimpleNamespace(keep=tmp_path / "vehicle")
+    with ExitStack() as first, ExitStack() as second:
+        kept = folder_of(first, options)
+        with pytest.raises(GarageError, match="another `plugvault vehicle` uses"):
+            folder_of(second, options)
+        first.close()
+        assert folder_of(second, options) == kept
+
+
+def test_a_folder_of_cases_is_made_by_one_command(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = CasePki(Seed(9), int(NOW)).oem_sub2.issue("PVTP0000000000001", dc="OEM", key=key)
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    chosen = catalogue.select("EN-001")
+    with (
+        file_lock.locked(folder),
+        pytest.raises(CasesError, match="another command makes cases in"),
+    ):
+        files.make(folder, certificate.certificate, chosen, 1, int(NOW))
+    assert list(folder.iterdir()) == []
+    files.make(folder, certificate.certificate, chosen, 1, int(NOW))

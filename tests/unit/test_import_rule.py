@@ -88,7 +88,7 @@ BELOW = {
         "telematics",
     },
     "capture": {"json_file"},
-    "cases": {"pki"},
+    "cases": {"file_lock", "pki"},
     "campaign": {
         "cases",
         "explanation",

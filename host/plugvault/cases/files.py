@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from evcc.errors import EvccError
 from evcc.vault import VaultError
+from plugvault import file_lock
 from plugvault.cases import catalogue
 from plugvault.cases.case import Built, Case
 from plugvault.cases.difference import difference
@@ -79,8 +80,8 @@ def make(
     cases, Unix seconds. given: a PKI in place of the seed's; a case for which it lacks a private
     key or a sub-CA is left out, with the reason.
 
-    Raises CasesError: "folder" for one with other files in it, "pki" for a given PKI that is
-    incomplete or not valid at that time.
+    Raises CasesError: "folder" for one with other files in it or in use, "pki" for a given PKI
+    that is incomplete or not valid at that time.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").exists():
         raise CasesError("folder", f"{folder} holds other files; choose a new folder")
@@ -89,8 +90,26 @@ def make(
         pki = CasePki(Seed(seed), at, given)
     except PkiError as error:
         raise CasesError("pki", str(error)) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with file_lock.locked(folder, timeout=0):
+            return _write(folder, vehicle, provisioning, cases, pki, seed, at)
+    except TimeoutError:
+        text = f"another command makes cases in {folder}; choose a new folder"
+        raise CasesError("folder", text) from None
+
+
+def _write(
+    folder: Path,
+    vehicle: x509.Certificate,
+    provisioning: bytes,
+    cases: Sequence[Case],
+    pki: CasePki,
+    seed: int,
+    at: int,
+) -> dict[str, Any]:
     for name in ("trust", "messages"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).mkdir(exist_ok=True)
     rows, left_out = _write_cases(folder, cases, pki, provisioning)
     manifest = {
         "format": FORMAT,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from evcc.errors import EvccError
-from plugvault import json_file
+from plugvault import file_lock, json_file
 from plugvault.car import Car
 from plugvault.cli.session_options import client_of
 from plugvault.cli.vehicle.options import REGION, Options
@@ -95,10 +95,16 @@ def _telematics_key(token: Any) -> TokenKey:
 
 
 def folder_of(stack: ExitStack, options: Options) -> Path:
-    """The vehicle's folder: that of --keep, or a temporary one. Raises OSError."""
+    """The vehicle's folder: that of --keep, for this command alone, or a temporary one. Raises
+    GarageError, OSError."""
     if options.keep is None:
         return stack.enter_context(temporary_folder())
     options.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        stack.enter_context(file_lock.locked(options.keep / ".lock", timeout=0))
+    except TimeoutError:
+        text = f"another `plugvault vehicle` uses {options.keep}: name another --keep folder"
+        raise GarageError("folder", text) from None
     return options.keep.resolve()
 
 
