@@ -156,6 +156,7 @@ BELOW = {
         "ecosystem",
         "emulated_board",
         "file_lock",
+        "json_file",
         "link",
         "roles",
         "runtimes",

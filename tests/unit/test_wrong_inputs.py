@@ -64,6 +64,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_ecosystem(folder / f"eco-{name}")
         (folder / f"eco-{name}/partners.json").write_bytes(files[f"{name}.json"])
         (folder / f"eco-{name}/secrets.json").write_bytes(files[f"{name}.json"])
+        (folder / f"eco-{name}/boards/aabb").mkdir(parents=True)
+        (folder / f"eco-{name}/boards/aabb/board.json").write_bytes(files[f"{name}.json"])
     make_ecosystem(folder / "eco")
     (folder / "damaged").mkdir()
     (folder / "damaged/ecosystem.sqlite").write_bytes(os.urandom(4096))
@@ -182,6 +184,8 @@ WRONG: dict[str, tuple[str, ...]] = {
     "campaign diff {0}/long.json {0}/list.json": ("long.json", "campaign run --json"),
     "pki import {0}/root.der --data {0}/eco-deep": ("secrets.json", "another --data folder"),
     "pki import {0}/root.der --data {0}/eco-list": ("secrets.json", "another --data folder"),
+    "board list --data {0}/eco-deep": ("board.json", "nested too deep"),
+    "board list --data {0}/eco-list": ("board.json",),
     ECO.replace("eco ", "eco-deep ") + "partners check p1": ("partners.json", "partners link"),
     ECO.replace("eco ", "eco-list ") + "partners check p1": ("partners.json", "partners link"),
     # the ecosystem

