@@ -89,9 +89,7 @@ def test_simulated_board_answers_another_terminal_and_logs_its_start(
 
 def test_demo_on_a_simulated_board_verifies_every_step(emulator: None, whole: bool) -> None:
     if not whole:
-        pytest.skip(
-            "a minute: in make soak; tests/e2e/test_demo_board.py has a board on Linux"
-        )
+        pytest.skip("a minute: in make soak; tests/e2e/test_demo_board.py has a board on Linux")
     with start("demo", "--board", "simulated", "--json") as process:
         report = json.loads(process.communicate(timeout=3 * TIMEOUT)[0])
     assert (process.returncode, report["ok"]) == (0, True), report.get("error")
