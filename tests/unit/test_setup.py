@@ -326,7 +326,23 @@ def test_the_demo_has_the_versions_of_the_tests_and_none_of_their_tools():
     assert tools & set(demo) == set()
 
 
-@pytest.mark.parametrize("purpose", ["build", "demo", "development"])
+def test_pip_takes_no_package_without_its_hash():
+    """But uv, with which a maintainer makes the locks."""
+    unchecked: dict[str, list[str]] = {}
+    for script in sorted((ROOT / "tools/setup").iterdir()):
+        if script.is_dir() or script.suffix == ".md" or script.name == "lock":
+            continue
+        text = script.read_text(encoding="utf-8").replace("\\\n", " ")
+        commands = [line for line in text.splitlines() if re.search(r"pip install|pip\[@\]", line)]
+        if commands:
+            unchecked[script.name] = [
+                line for line in commands if "-r " in line and "--require-hashes" not in line
+            ]
+            assert any("-r " in line for line in commands), script
+    assert unchecked == {name: [] for name in ("board", "peers", "stubs", "venv", "wheel")}
+
+
+@pytest.mark.parametrize("purpose", ["build", "demo", "development", "peers", "stubs"])
 def test_every_package_of_a_lock_has_a_version_and_hashes_and_no_address(purpose: str):
     for name, (first, *rest) in locked(purpose).items():
         assert re.match(rf"(?i){first.split('==')[0]}==[\w.]+", first), name
