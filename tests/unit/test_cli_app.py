@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
 
 import plugvault
 from plugvault import interfaces, runtimes
@@ -31,6 +32,27 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+def test_the_base_of_the_errors_of_a_line_is_found_at_any_place_in_the_order() -> None:
+    class Base(Exception):
+        def format_message(self) -> str:
+            return ""
+
+    class Usage(Base):
+        def format_message(self) -> str:
+            return "usage"
+
+    class Between(Usage):
+        pass
+
+    class Bad(Between):
+        pass
+
+    assert app._error_of_a_line(Bad) is Base
+    found = app._error_of_a_line(typer.BadParameter)
+    assert found.__name__ == "ClickException"
+    assert not issubclass(typer.Exit, found)
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,8 +107,7 @@ def run(name: str, arguments: list[str]) -> int:
     try:
         import typer
 
-        # The base of all errors of a command line; newer versions have it in a private module.
-        command_error: Any = typer.BadParameter.__mro__[2]
+        command_error = _error_of_a_line(typer.BadParameter)
         command: Any = getattr(importlib.import_module(module), attribute)
     except ImportError as e:
         return refuse(f"`{name}` cannot start: {e}. `make` installs what is missing.")
@@ -125,6 +124,12 @@ def run(name: str, arguments: list[str]) -> int:
     except typer.Abort:
         status = refuse("ended: the question was not answered with yes")
     raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _error_of_a_line(error: type[Any]) -> type[Any]:
+    """The base of all errors of a command line: the most general one that makes a message. Newer
+    versions of typer have it in a private module."""
+    return next(base for base in reversed(error.__mro__) if "format_message" in vars(base))
 
 
 def _refuse_command(name: str, error: Any) -> int:
