@@ -2,10 +2,10 @@
 firmware.
 
 Counted, not timed: the longest pause of the loop, the first import, 4,424 bytes over the link at
-115,200 baud, and the smallest of a few heaps with which a life cycle passes. Times are the
-board's own, at 125 MHz, without the cache of a real Pico's flash (tools/board). A pause does not
-include the time of the flash, in which the core stands still. The firmware with the module is
-built once, which takes a minute; then four or five life cycles run.
+115,200 baud, an installation, and the smallest of a few heaps with which a life cycle passes.
+Times are the board's own, at 125 MHz, without the cache of a real Pico's flash (tools/board). A
+pause does not include the time of the flash, in which the core stands still. The firmware with the
+module is built once, which takes a minute; then four or five life cycles run.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ HEAP_STEP = 8 * 1024  # a life cycle takes a minute: a finer search would take t
 MOST_PAUSE_MS = {"frozen": 220.0, ".mpy": 130.0}  # two collections of the heap and a file
 MOST_IMPORT_MS = {"frozen": 400.0, ".mpy": 1800.0}
 MOST_LINK_MS = 500.0
+MOST_INSTALLATION = 280.0  # millions of instructions, as in tests/board/test_life.py
 BITS_OF_BYTE = 10  # with start and stop bit
 
 
@@ -51,12 +52,36 @@ def smallest_heap(made: board_life.FlashedBoard, most: int) -> int:
     return smallest
 
 
+def copied(made: board_life.FlashedBoard, folder: Path) -> board_life.FlashedBoard:
+    """A copy of the board and of this computer's files for it."""
+    return board_life.FlashedBoard(shutil.copytree(made.folder, folder / "copy"), made.firmware)
+
+
 def one_life(made: board_life.FlashedBoard, heap: int | None = None) -> dict[str, Any]:
     """The figures of one life cycle of a copy of the board: see `board_life.live`."""
     with tempfile.TemporaryDirectory(prefix="pv-") as name:
-        copy = Path(name) / "copy"
-        shutil.copytree(made.folder, copy)
-        return board_life.live(board_life.FlashedBoard(copy, made.firmware), heap)
+        return board_life.live(copied(made, Path(name)), heap)
+
+
+def rows_of_installations(made: board_life.FlashedBoard) -> list[dict[str, object]]:
+    """The rows of two installations of a copy of the board."""
+    with tempfile.TemporaryDirectory(prefix="pv-") as name:
+        first, known = board_life.installations(copied(made, Path(name)))
+    unit = "million instructions"
+    return [
+        {
+            "name": "  an installation, the keys in this computer's token",
+            "value": first / 1e6,
+            "unit": unit,
+        },
+        {
+            "name": "  the same with known chains",
+            "value": known / 1e6,
+            "unit": unit,
+            "budget": MOST_INSTALLATION,
+            "note": "aim 250",
+        },
+    ]
 
 
 def rows_of_a_life(kind: str, report: dict[str, Any]) -> list[dict[str, object]]:
@@ -115,4 +140,5 @@ def bench() -> list[dict[str, object]]:
             }
         )
         compiled = board_life.flashed(folder / "mpy")
-        return rows + rows_of_a_life(".mpy", one_life(compiled))
+        rows += rows_of_a_life(".mpy", one_life(compiled))
+        return rows + rows_of_installations(compiled)

