@@ -51,18 +51,22 @@ class Envelopes:
     """
 
     def __init__(self, room: int = ROOM, stored: bytes = b"") -> None:
-        # One block from the start: a board's heap has no room for one that grows.
-        self._table = bytearray(_HEAD + room * _ENTRY)
-        self._end = len(stored) or _HEAD
-        if self._end > len(self._table) or (self._end - _HEAD) % _ENTRY:
+        self._room = room
+        self._table = bytearray(stored or bytes(_HEAD))
+        self._end = len(self._table)
+        if len(self) > room or (self._end - _HEAD) % _ENTRY:
             raise EnvelopeError("damaged", "the length")
-        self._table[: len(stored)] = stored
         for at in range(_HEAD + _STATE, self._end, _ENTRY):
             if self._table[at] > MISMATCHED:
                 raise EnvelopeError("damaged", "a state")
 
     def __len__(self) -> int:
         return self._end // _ENTRY  # the head is shorter than an entry
+
+    def reserve(self) -> None:
+        """Make the room of the next entries, before a message takes a board's heap."""
+        if self._end == len(self._table):
+            self._table += bytes(16 * _ENTRY)
 
     def packed(self) -> memoryview:
         """For `stored`, 13 bytes and 37 for each envelope: a view, until the table changes."""
@@ -96,12 +100,12 @@ class Envelopes:
             return  # another provisioning key: it opens none of the former envelopes
         at = self._find(_x(dh_point))
         if at and self._table[at + _HASH : at + _STATE] != _hash(wrapped) + _hash(leaf):
-            raise EnvelopeError("seen", "its point came with another envelope")
+            raise EnvelopeError("seen", "its point came before")
         if at and self._table[at + _STATE] == MISMATCHED:
             raise EnvelopeError("mismatched", "its key was another, as before")
         if self.locked:
             raise EnvelopeError("locked", "%d keys were not their certificates'" % self.mismatches)
-        if not at and self._end == len(self._table):
+        if not at and len(self) >= self._room:
             raise EnvelopeError("full", "%d envelopes" % len(self))
 
     def add(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:

@@ -112,7 +112,7 @@ class Module:
         for sentence in removed:
             self._log(sentence)
         if not time.source():
-            self._log("the time is not known: no date is judged until the maker sends the time")
+            self._log("no date is judged until the maker sends the time")
 
     def run(self) -> None:
         """Repeat `step` until the line is gone. Raises: PortError."""

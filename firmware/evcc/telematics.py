@@ -361,7 +361,7 @@ class Vehicle:
         try:
             self._vault.delete(key)
         except VaultError as e:
-            self._log("telematics: a key without a contract stays until the next start: " + str(e))
+            self._log("telematics: a key stays until the next start: " + str(e))
         return [b"ok"]
 
     def _list_contracts(self) -> list:

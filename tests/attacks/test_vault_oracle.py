@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("patient")
 KEY = os.urandom(32)
 DIGEST = bytes(range(32))
 QUESTIONS = 256
-SEEN = "seen: its point came with another envelope"
+SEEN = "seen: its point came before"
 WAYS: dict[str, Callable[[VaultService], service.ServiceVault]] = {
     "socket": lambda running: running.client(),
     "tcp": lambda running: service.connect(lambda: tcp.connect(*running.address), "car", KEY),

@@ -4,7 +4,7 @@ so that a changed constant is noticed too."""
 import os
 
 from evcc import chain, der, exi, ids, record, signature, telematics, trust, x509
-from evcc.contracts import ContractError
+from evcc.contracts import ContractError, Contracts
 from evcc.envelopes import MISMATCHED, EnvelopeError, Envelopes
 from evcc.exi import grammar as g
 from evcc.exi import reader
@@ -218,7 +218,7 @@ def response(n):
     data += bytes(n - len(data))
     request = installation.InstallationRequest.at_station(b"\1")
     try:
-        installation.install(data, request, None, None, None, NOW)
+        installation.install(data, request, None, Contracts(MemoryFiles()), None, NOW)
     except installation.RejectedError as e:
         if e.reason != "response-code":
             raise

@@ -38,6 +38,9 @@ from evcc.module import Module
 FIRST = envelopes._HEAD
 END = FIRST + {FULL} * envelopes._ENTRY
 class Full(contracts.Envelopes):
+    def __init__(self, *stored):
+        super().__init__(*stored)
+        self._table += bytes(END + envelopes._ENTRY - len(self._table))
     def add(self, *envelope):
         super().add(*envelope)
         if self._end > END:

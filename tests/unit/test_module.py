@@ -386,7 +386,7 @@ def test_the_module_says_which_clock_it_has_and_tells_a_full_store(
     queues = line.mux._queues
     queued = [bytes(message) for channel in (CONTROL, LOG) for message in queues[channel]]
     assert json.loads(queued[0]) == {"event": "unable", "text": "storage", "session": None}
-    assert queued[1].startswith(b"the time is not known")
+    assert queued[1].startswith(b"no date is judged")
     assert queued[2] == b"storage: full"
     vault.close()
     near.close()

@@ -120,6 +120,7 @@ def install(
 
     Returns the `Contract`. Raises RejectedError(reason); the stores are then unchanged.
     """
+    contracts.envelopes.reserve()
     attempt = _Attempt(response, request, trust, contracts, vault, now, legacy_emaid)
     if request is not None:
         if not request.open:
