@@ -1,7 +1,7 @@
 """EXI: known bytes from named sources, and every way to say no, by hand-made bits."""
 
 from evcc import exi
-from evcc.exi import ExiError, grammar
+from evcc.exi import ExiError, grammar, reader
 from helpers import needs_heap, raises
 
 C14N = "http://www.w3.org/TR/canonical-exi/"
@@ -470,6 +470,17 @@ def test_refuses_lists_of_the_wrong_length():
         request = {"eMAID": "", "ContractSignatureCertChain": chain}
         detail = unwritable("bounds" if count else "missing", {"PaymentDetailsReq": request})
         assert detail.startswith("V2G_Message/Body/PaymentDetailsReq/ContractSignatureCertChain/")
+
+
+def test_a_heap_that_runs_out_is_no_fault_of_the_message():
+    def runs_out(*_):
+        raise MemoryError
+
+    real, reader._document = reader._document, runs_out
+    try:
+        raises(MemoryError, None, exi.decode, octets(STOP + "00" + END))
+    finally:
+        reader._document = real
 
 
 def test_leaves_the_message_as_it_was():

@@ -21,7 +21,6 @@ class ExiError(EvccError):
         "missing",  # a required member is absent
         "unknown",  # an undeclared member, element or schema
         "unsupported",  # legal EXI that no V2G message uses (wildcards, xsi:type, mixed text)
-        "memory",  # the heap is too small for the message
     )
 
 

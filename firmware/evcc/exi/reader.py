@@ -47,8 +47,6 @@ def decode(data, schema: str = "iso2") -> dict:
         raise fault.error() from None
     except IndexError:
         raise ExiError("truncated", "ends inside the document") from None
-    except MemoryError:
-        raise ExiError("memory", "message too large for the memory there is") from None
     return {name: value}
 
 
