@@ -119,6 +119,12 @@ def test_port_that_is_not_there_is_refused_with_the_list_of_ports() -> None:
     assert caught.value.reason == "port"
 
 
+@pytest.mark.parametrize("path", ["/dev/null", __file__])
+def test_file_that_is_no_serial_port_is_refused_as_such(path: str) -> None:
+    with pytest.raises(DeviceError, match=f"^port: {path}: it is no serial port"):
+        ports.named(path, [])
+
+
 def test_symbolic_link_names_the_same_port(tmp_path: Path) -> None:
     by_id = tmp_path / "usb-board"
     by_id.symlink_to("/dev/null")

@@ -159,6 +159,7 @@ BELOW = {
         "json_file",
         "link",
         "roles",
+        "serial_port",
         "runtimes",
         "station",
         "telematics",

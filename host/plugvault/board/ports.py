@@ -15,6 +15,7 @@ from pathlib import Path
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
+from plugvault import serial_port
 from plugvault.board.errors import DeviceError
 
 PROMPT, BRIDGE, DOWNLOAD, OTHER = "prompt", "bridge", "download", "other"
@@ -119,6 +120,8 @@ def named(device: str, ports: Sequence[SerialPort]) -> SerialPort:
             return port
     if "://" not in device and not Path(device).exists():
         raise DeviceError("port", f"{device} is not there. {_listed(ports)}")
+    if "://" not in device and serial_port.is_another_kind(device):
+        raise DeviceError("port", f"{device}: {serial_port.NO_PORT}. {_listed(ports)}")
     return SerialPort(device, OTHER, "named port")
 
 
