@@ -43,8 +43,8 @@ def shared() -> Path:
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """A name for longer bytes and for PEM: with a new key or signature they differ in each process,
-    and pytest-xdist wants the same names."""
+    """A name for longer bytes and for PEM: a new key or signature differs in each process, and
+    pytest-xdist wants the same names."""
     if isinstance(val, bytes) and len(val) > 16:
         return "bytes"
     return "PEM" if isinstance(val, str) and "-----BEGIN" in val else None
