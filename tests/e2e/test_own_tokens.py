@@ -95,7 +95,7 @@ def test_token_below_the_minimum_gets_no_contract(runtime: str, car_token: CarTo
     chosen = TokenConfiguration(car_token.location, car_token.pin)
     file = config(car_token.folder, chosen, minimum_custody="L3")
     data = demo("--config", file, "--runtime", runtime)
-    assert "custody" in data["error"]
+    assert "L3 is asked for" in data["error"]
     assert data["steps"][-1]["name"] == "factory"
     assert keys(chosen) == []
 

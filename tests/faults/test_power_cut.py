@@ -101,7 +101,7 @@ def media(before: dict[str, bytes], steps: list[tuple[Any, ...]]) -> Iterator[di
     for step in steps:
         kind = step[0]
         if kind == "write":
-            written = step[2]
+            written = data.get(step[1], [b""])[0] + step[2]
             data[step[1]] = [written, b"", written[: len(written) // 2], bytes(len(written))]
         elif kind == "flush":
             data[step[1]] = data[step[1]][:1]
