@@ -40,7 +40,7 @@ class Refusing(Record):
 
 def flash(board: UnixBoard, tmp_path: Path, record: Record, **wishes: object) -> dict[str, Any]:
     """The record of one run."""
-    chosen = Wishes(port="/dev/null", link="/dev/zero", uart=UART, maker=MAKER)
+    chosen = Wishes(port="unix://prompt", link="unix://link", uart=UART, maker=MAKER)
     chosen = dataclasses.replace(chosen, **wishes)  # type: ignore[arg-type]
     boards = Boards(tmp_path / "data")
     with Flash(boards, chosen, record, lambda device, soft_reset: board.repl()) as run:

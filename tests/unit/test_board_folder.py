@@ -63,9 +63,9 @@ def test_second_command_on_a_board_is_refused(boards: Boards) -> None:
 
 
 def test_board_is_found_by_its_ports_and_its_number(boards: Boards) -> None:
-    board = boards.make(PICO).save(prompt="/dev/null", link="/dev/zero")
+    board = boards.make(PICO).save(prompt="unix://prompt", link="unix://link")
     other(boards)
-    for name in ("/dev/null", "/dev/zero", board.uid):
+    for name in ("unix://prompt", "unix://link", board.uid):
         assert boards.find(name, []).uid == board.uid
 
 
@@ -81,8 +81,8 @@ def test_only_board_needs_no_name_and_two_do(boards: Boards) -> None:
 
 def test_unknown_port_is_told_to_be_flashed_first(boards: Boards) -> None:
     boards.make(PICO)
-    with pytest.raises(DeviceError, match="plugvault flash /dev/full"):
-        boards.find("/dev/full", [])
+    with pytest.raises(DeviceError, match="plugvault flash unix://new"):
+        boards.find("unix://new", [])
 
 
 def test_ports_are_found_again_under_other_names(boards: Boards) -> None:

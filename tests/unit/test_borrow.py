@@ -145,5 +145,5 @@ def test_no_shared_folder_gets_a_file_with_a_guessable_name():
         # How much room there is, nothing more.
         "host/plugvault/cli/doctor.py: folder = memory() or Path(tempfile.gettempdir())",
         # `TemporaryDirectory` makes the names in it.
-        "host/plugvault/temporary.py: parent = in_memory or Path(tempfile.gettempdir())",
+        "host/plugvault/temporary.py: on_disk = Path(tempfile.gettempdir())",
     }
