@@ -222,11 +222,12 @@ def _cases(options: Options) -> Iterator[cases.Campaign]:
         yield cases.read(Path(str(options.folder)), patterns)
         return
     with (
-        temporary_folder() as made,
+        temporary_folder() as temporary,
         case_pki.given(options.pki) as given,
     ):
         chosen = catalogue.select(*patterns)
         certificate = files.vehicle_of(options.vehicle.read_bytes())
+        made = temporary / "cases"
         files.make(made, certificate, chosen, _SEED, case_pki.today(given), given)
         yield cases.read(made, patterns)
 
