@@ -114,6 +114,22 @@ def test_a_date_of_the_year_9999_is_kept():
     assert Contracts(files).all()[0].not_after == 253402300799
 
 
+def test_a_commit_that_fails_leaves_its_envelope_unopened():
+    """And an envelope of a contract that was installed before stays an opened one."""
+    for budget in (0, 1):
+        files = MemoryFiles()
+        contracts = filled(files=files)
+        c, dh_point = begun(contracts, 2)
+        files.budget = budget
+        raises(StoreError, "full", contracts.commit, c, chain(2), dh_point)
+        assert not contracts.envelopes.opened(c.fingerprint)
+        files.budget = None
+        contracts.commit(c, chain(2), dh_point)
+        files.budget = budget
+        raises(StoreError, "full", contracts.commit, c, chain(2), dh_point)
+        assert contracts.envelopes.opened(c.fingerprint)
+
+
 def test_the_first_contract_is_active_and_a_second_changes_nothing():
     contracts = filled(2)
     assert contracts.active().emaid == "DEABCC00000000X"

@@ -101,3 +101,13 @@ def test_an_incomplete_table_is_damaged():
     five = Envelopes(5)
     fill(five, 5)
     raises(EnvelopeError, "damaged", Envelopes, 4, five.packed())
+
+
+def test_reserved_room_is_for_sixteen_entries_and_no_block_grows_meanwhile():
+    envelopes = Envelopes(17)
+    for n in (0, 16):
+        envelopes.reserve()
+        size = len(envelopes._table)
+        fill(envelopes, min(16, 17 - n), first=n)
+        assert len(envelopes._table) == size
+    assert len(envelopes) == 17 and len(reread(envelopes, 17)) == 17
