@@ -176,8 +176,8 @@ def test_both_ends_restart_in_the_middle_of_flashing(bench: Bench) -> None:
 
 
 def change_three_files(bench: Bench) -> None:
-    """Two that the next flash replaces, and one that it removes. What an interrupted flash has
-    left goes, so that each flash begins with the same work."""
+    """The next flash replaces two of them and removes the third. The leftovers of an interrupted
+    flash go, so that each flash begins with the same work."""
     with Repl(bench.board.wait_for_serial_port()) as repl:
         repl.run(REMOVE_STAGED)
         repl.write("/evcc/old.mpy", b"of an earlier version")

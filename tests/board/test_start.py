@@ -38,14 +38,14 @@ def wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def hold(board: EmulatedBoard) -> str:
-    """Press Ctrl-C on the prompt until it is there. Returns the board's output."""
+def prompt(board: EmulatedBoard, key: bytes) -> str:
+    """Press a key until the prompt is there. Returns the board's output."""
     output = b""
     with serial.Serial(board.wait_for_serial_port(), timeout=0.2) as port:
 
         def is_there() -> bool:
             nonlocal output
-            port.write(b"\x03")
+            port.write(key)
             output += port.read(1000)
             return b">>> " in output
 
@@ -65,7 +65,7 @@ def test_board_without_a_configuration_tells_it_on_its_first_uart(board: Emulate
 
 def test_ctrl_c_gives_the_prompt_before_and_after_main_py_starts(board: EmulatedBoard) -> None:
     board.reset()
-    output = hold(board)
+    output = prompt(board, b"\x03")
     assert "KeyboardInterrupt" in output or "main.py is held back" in output
 
 
@@ -75,16 +75,7 @@ def test_pin_at_ground_holds_main_py_back_until_the_next_reset(board: EmulatedBo
         board.ground(HOLD_PIN)
         try:
             board.reset()
-            with serial.Serial(board.wait_for_serial_port(), timeout=0.2) as port:
-                output = b""
-
-                def is_there() -> bool:
-                    nonlocal output
-                    port.write(b"\r")
-                    output += port.read(1000)
-                    return b">>> " in output
-
-                wait(is_there)
+            prompt(board, b"\r")
             assert bench.events == []
         finally:
             board.ground(HOLD_PIN, connected=False)

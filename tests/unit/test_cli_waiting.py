@@ -1,4 +1,4 @@
-"""What a user sees while a command waits for a board."""
+"""The line on a terminal while a command waits for a board."""
 
 from __future__ import annotations
 
