@@ -31,23 +31,29 @@ SETTINGS = Settings(networks=HERE, retries=20, retry_after=0.01)
 MAKER = Caller("maker", frozenset({OEM}), wmis=frozenset({"PVT"}), client_id="m")
 VEHICLES = [f"PVTP{number:013}" for number in range(12)]
 
-# A worker as a process of its own. It may be killed, so what it had in hand is soon free again.
+# A worker as a process of its own, with its name, its lease and its time for an answer in seconds.
 WORKER = """
 import sys, threading, time
 from plugvault.delivery import run, worker
 from plugvault.opcp.services import Settings
 from plugvault.store import SqlStore
-worker.LEASE, worker.TIMEOUT = 2.0, 1.0
+worker.LEASE, worker.TIMEOUT = float(sys.argv[3]), float(sys.argv[4])
 settings = Settings(networks=("127.0.0.0/8",), retries=20, retry_after=0.01)
 store = SqlStore.open(sys.argv[1])
 run(store, lambda endpoint: sys.argv[2], settings, time.time, threading.Event(), ())
 """
+# What a killed worker had in hand is soon free again.
+SHORT = ("2", "1")
+# The lease of a worker that lives does not end, however busy the machine is.
+LONG = ("600", "300")
 
 
 @contextmanager
-def workers(url: str, *names: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+def workers(
+    url: str, *names: str, times: tuple[str, str] = SHORT
+) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start workers; kill the remaining ones at the end."""
-    running = [start(url, name) for name in names]
+    running = [start(url, name, times) for name in names]
     try:
         yield running
     finally:
@@ -55,8 +61,10 @@ def workers(url: str, *names: str) -> Iterator[list[subprocess.Popen[bytes]]]:
             kill(process)
 
 
-def start(url: str, name: str = "another") -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", WORKER, url, name])
+def start(
+    url: str, name: str = "another", times: tuple[str, str] = SHORT
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WORKER, url, name, *times])
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -141,7 +149,7 @@ def test_two_processes_share_the_work(store: SqlStore, store_url: str, receiver:
             if signature.headers(name, body)["payload-signature"] == headers["payload-signature"]
         }
 
-    with workers(store_url, "first", "second"):
+    with workers(store_url, "first", "second", times=LONG):
         while len(senders()) < 2:
             tell(store, f"PVTP{count:013}")
             count += 1
