@@ -25,7 +25,7 @@ HEAP_AIM = 96 * 1024
 HEAP_STEP = 8 * 1024  # a life cycle takes a minute: a finer search would take too long
 # Reached figures. The aims are 20 ms, 1 s and, for the heap of a frozen module, 96 KiB.
 MOST_PAUSE_MS = {"frozen": 110.0, ".mpy": 130.0}  # two collections of the heap and a file
-MOST_IMPORT_MS = {"frozen": 400.0, ".mpy": 1800.0}
+MOST_IMPORT_MS = {"frozen": 400.0, ".mpy": 1950.0}
 MOST_LINK_MS = 500.0
 MOST_INSTALLATION = 280.0  # millions of instructions, as in tests/board/test_life.py
 BITS_OF_BYTE = 10  # with start and stop bit
