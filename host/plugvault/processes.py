@@ -2,11 +2,13 @@
 
 A child reads its orders from its stdin, PINs and all, and never from a command line. It writes
 "ready" to its stdout and ends when its stdin does, so no child outlives this process [`LifeLine`].
-Its errors go to stderr, which is this process's own; the end of a child is logged there too, and
-an observer is told of it.
+After "ready" its stdout tells of its failing loops, a line of JSON for each event. Its errors go
+to stderr, which is this process's own; the end of a child is logged there too. An observer is told
+of both.
 """
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -16,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, NamedTuple, cast
+
+from plugvault.failing import log_event
 
 log = logging.getLogger("plugvault.processes")
 
@@ -29,13 +33,15 @@ ENDED, AGAIN, NO_START = "ended", "again", "does not start"
 
 
 class ProcessEvent(NamedTuple):
-    """An event of a child. `name`: ENDED, AGAIN (it was started again) or NO_START; `pid`: of the
-    child; `restarts`: the number of its starts after the first; `text`: the reason, or ""."""
+    """An event of a child. `name`: ENDED, AGAIN (it was started again), NO_START, or FAILING or
+    WORKS of one of its loops; `pid`: of the child; `restarts`: the number of its starts after the
+    first; `text`: the reason, or ""; `loop`: the name of the loop, or ""."""
 
     name: str
     pid: int
     restarts: int
     text: str
+    loop: str = ""
 
 
 class ProcessError(Exception):
@@ -53,7 +59,7 @@ class LifeLine:
 
     Made as soon as the orders are read. `ready(stop)` reports to the supervisor; `stop()` is
     called, in a thread, when stdin ends. A process that still runs `GRACE` seconds later is ended
-    by force.
+    by force. `tell` reports an event of a loop: see `FailingLoops`.
     """
 
     def __init__(self) -> None:
@@ -68,8 +74,16 @@ class LifeLine:
             self._stop = stop
             if self._is_cut:
                 stop()
+        self._write("ready")
+
+    def tell(self, name: str, loop: str, reason: str) -> None:
+        """Log an event of a loop and report it to the supervisor."""
+        log_event(name, loop, reason)
+        self._write(json.dumps({"name": name, "loop": loop, "text": reason}))
+
+    def _write(self, line: str) -> None:
         with contextlib.suppress(OSError):  # the supervisor has ended, which ends stdin, too
-            print("ready", flush=True)
+            os.write(1, line.encode() + b"\n")  # whole lines, from any thread
 
     def _watch(self) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -86,8 +100,8 @@ class Supervised:
     """One child, `python -m module arguments`. The constructor starts it, so that it loads its
     code meanwhile; `start` gives it its orders. `close()` when done.
 
-    `observe(event)`: called for each event after the start, in the thread that starts the child
-    again, so it must not wait. `restarts`: the number of starts after the first.
+    `observe(event)`: called for each event after the start, in a thread that serves the child, so
+    it must not wait. `restarts`: the number of starts after the first.
     """
 
     start_timeout = PATIENCE  # seconds a child may take to become ready
@@ -143,6 +157,8 @@ class Supervised:
         self._process.kill()
         if self._thread:
             self._thread.join(self.start_timeout)
+        else:  # nothing reads it
+            cast(IO[bytes], self._process.stdout).close()
         self._release()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -168,7 +184,21 @@ class Supervised:
             answer = stdout.readline().strip()
         timer.cancel()
         if answer != b"ready":
-            raise ProcessError(self._release(), answer.decode(errors="replace"))
+            code = self._release()
+            stdout.close()
+            raise ProcessError(code, answer.decode(errors="replace"))
+        threading.Thread(target=self._read, args=(stdout, self.pid), daemon=True).start()
+
+    def _read(self, stdout: IO[bytes], pid: int) -> None:
+        """Pass on what a child tells of its loops, until it ends."""
+        with stdout:
+            for line in stdout:
+                try:
+                    event = ProcessEvent(pid=pid, restarts=self.restarts, **json.loads(line))
+                except (ValueError, TypeError):  # a library of the child has written it
+                    log.warning("%s (%d): %s", self._name, pid, line.decode(errors="replace"))
+                else:
+                    self._tell(event)
 
     def _supervise(self) -> None:
         while True:
@@ -176,7 +206,7 @@ class Supervised:
             code = self._process.wait()
             if not self._closing.is_set():
                 log.warning("%s (%d) %s", self._name, self.pid, _end(code))
-                self._tell(ENDED, _end(code))
+                self._tell(self._event(ENDED, _end(code)))
             self._release()
             if time.monotonic() - started > _STEADY:
                 self._delay = 0.0
@@ -197,17 +227,20 @@ class Supervised:
                 self._lengthen_delay()
                 if not self._closing.is_set():
                     log.warning("%s does not start: %s", self._name, e)
-                    self._tell(NO_START, str(e))
+                    self._tell(self._event(NO_START, str(e)))
             else:
                 self.restarts += 1
                 log.warning("%s (%d) is there again", self._name, self.pid)
-                self._tell(AGAIN)
+                self._tell(self._event(AGAIN))
                 return not self._closing.is_set()  # `ask_to_end` may have missed this child
         return False
 
-    def _tell(self, name: str, text: str = "") -> None:
+    def _event(self, name: str, text: str = "") -> ProcessEvent:
+        return ProcessEvent(name, self.pid, self.restarts, text)
+
+    def _tell(self, event: ProcessEvent) -> None:
         try:
-            self._observe(ProcessEvent(name, self.pid, self.restarts, text))
+            self._observe(event)
         except Exception:  # the child must be started again all the same
             log.exception("the observer of %s", self._name)
 
@@ -220,13 +253,11 @@ class Supervised:
         self._delay = min(self.longest_delay, 2 * self._delay + 0.05)
 
     def _release(self) -> int:
-        """Kill the child and close its pipes. Its exit code."""
+        """Kill the child and close its stdin. Its exit code."""
         self._process.kill()
         code = self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        with contextlib.suppress(OSError):
+            cast(IO[bytes], self._process.stdin).close()
         return code
 
 

@@ -18,6 +18,7 @@ import pytest
 from evcc.check_digit import emaid_check_digit
 from fixtures.receiver import Receiver
 from fixtures.sandbox import Running, alive, children, eventually
+from fixtures.store import cluster
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki.names import timestamp
 
@@ -73,6 +74,28 @@ def test_killed_processes_lose_no_acknowledged_write_and_come_again(sandbox: Run
     assert {event["pid"] for event in told if event["event"] == "ended"} <= killed
     assert {event["work"] for event in told} <= {"answer", "deliver"}
     assert max(event["restarts"] for event in told) >= 1
+
+
+def test_loops_that_fail_inside_a_process_are_told_and_so_is_their_end(softhsm: Path):
+    with cluster() as own:
+        options = ("--port", "0", "--database", own.create())
+        running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
+
+        def until_event(name: str) -> dict[str, Any]:
+            while (event := running.event())["loop"] != "deliveries" or event["event"] != name:
+                pass
+            return event
+
+        try:
+            own.stop()
+            failing = until_event("failing")
+            own.start()
+            works = until_event("works")
+        finally:
+            running.end()
+    assert (failing["work"], failing["restarts"]) == ("deliver", 0)
+    assert "database" in failing["text"]
+    assert works == {**failing, "event": "works", "text": ""}
 
 
 def any_alive(threads: list[threading.Thread]) -> bool:

@@ -12,6 +12,7 @@ from fixtures.pools import Pools
 from plugvault import delivery
 from plugvault.delivery import plausible
 from plugvault.ecosystem import background
+from plugvault.failing import FailingLoops
 from plugvault.opcp.services import Settings
 from world import NOW
 
@@ -70,7 +71,7 @@ def test_neither_records_nor_events_are_deleted_at_a_time_that_leaps(
     tasks: dict[str, delivery.PeriodicTask] = {}
 
     def take(*arguments: Any) -> None:
-        tasks.update({task.name: task for task in arguments[-1]})
+        tasks.update({task.name: task for task in arguments[5]})
 
     monkeypatch.setattr(delivery, "run", take)
     services: Any = SimpleNamespace(
@@ -79,6 +80,7 @@ def test_neither_records_nor_events_are_deleted_at_a_time_that_leaps(
         settings=Settings(keep_events=1.0),
         webhook_secret=None,
         clock=None,
+        failing=FailingLoops(),
     )
     background.run(services, threading.Event())
     years = NOW + 1000 * plausible.LEAP

@@ -429,14 +429,14 @@ def test_periodic_tasks_run_beside_deliveries_and_survive_a_failure(quick: Setup
         target=run,
         args=(quick.store, secret, quick.settings, lambda: quick.now, stop, tasks),
     )
-    with caplog.at_level(logging.WARNING, "plugvault.delivery"):
+    with caplog.at_level(logging.WARNING, "plugvault.failing"):
         thread.start()
         quick.tell()
         until(lambda: len(times) >= 3 and quick.receiver.got)
     stop.set()
     thread.join(30)
     assert set(times) == {NOW}
-    assert "counting: unavailable: for a moment" in caplog.text
+    assert caplog.messages == ["counting: failing: unavailable: for a moment", "counting: works"]
 
 
 def test_events_are_forgotten_when_they_were_delivered_long_enough_ago(

@@ -197,6 +197,7 @@ def test_the_poll_of_a_store_that_fails_pauses_longer_each_time(sqlite_store: Sq
             await asyncio.sleep(0.3)
 
     asyncio.run(run())
+    assert list(source._failing.reasons) == ["events"]
     assert 2 <= source.polls <= 6  # after 0.01, 0.02, 0.04, 0.08 and 0.16 seconds
 
 

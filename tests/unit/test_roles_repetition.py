@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fixtures.fleet import until
-from plugvault.roles.health import FAILING, WORKS, Health
+from plugvault.failing import FAILING, WORKS
+from plugvault.roles.health import Health
 from plugvault.roles.repetition import Repetition
 
 

@@ -56,6 +56,18 @@ if sys.argv[2] == "late":
 life.ready(stop.set)
 stop.wait()
 """
+# Tells of a loop that fails and of its end, with a line of a library between them.
+FAILING = """
+import sys
+from plugvault import processes
+sys.stdin.buffer.readline()
+life = processes.LifeLine()
+life.ready(lambda: None)
+life.tell("failing", "deliveries", "no room")
+print("a line\\xff of a library", flush=True)
+life.tell("works", "deliveries", "")
+life._watch()
+"""
 
 
 @pytest.fixture
@@ -242,3 +254,22 @@ def test_the_observer_is_told_of_each_end_and_each_new_start(module: str, tmp_pa
     ]  # fmt: skip
     assert events[0].pid == first
     assert events[0].text == "was ended by SIGKILL"
+
+
+def test_the_observer_is_told_of_a_loop_that_fails_inside_the_process(
+    module: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / f"{module}.py").write_text(FAILING)
+    events: list[ProcessEvent] = []
+    supervised = Supervised(module, observe=events.append)
+    try:
+        supervised.start(b"")
+        pid = supervised.pid
+        eventually(lambda: len(events) == 2)
+    finally:
+        supervised.close()
+    assert events == [
+        ("failing", pid, 0, "no room", "deliveries"),
+        ("works", pid, 0, "", "deliveries"),
+    ]
+    assert f"{module} ({pid}): a line" in caplog.text

@@ -160,8 +160,9 @@ def sandbox(options: Options) -> None:
     "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"}, "vehicles": [{"pcid", "vin", "plate",
     "document", "emaid"}]}, with --providers also {"providers": {NAME: {the same}}}.
 
-    Later lines are events of its processes: {"event": "ended" | "again" | "does not start",
-    "ecosystem", "work": "answer" | "deliver", "pid", "restarts", "text"}.
+    Later lines are events of its processes: {"event": "ended" | "again" | "does not start" |
+    "failing" | "works", "ecosystem", "work": "answer" | "deliver", "pid", "restarts", "loop",
+    "text"}. The last two events are of a loop of the process, which goes on meanwhile.
 
     Without --data everything is deleted at the end. With --data the next start uses the same keys,
     credentials and database.

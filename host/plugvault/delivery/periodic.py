@@ -4,7 +4,6 @@ Each task works in small transactions that only one worker wins, so that every w
 tasks.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,9 @@ from evcc.errors import EvccError
 from plugvault.backoff import Backoff
 from plugvault.delivery.outcome import DeliverySettings
 from plugvault.delivery.worker import Worker
+from plugvault.failing import FailingLoops
 from plugvault.pools import termination
 from plugvault.pools.repositories import Store
-
-log = logging.getLogger("plugvault.delivery")
 
 BATCH = 200  # events looked at in one transaction
 LONGEST_PAUSE = 60.0  # seconds until the next turn of a failing task, if not longer each time
@@ -27,7 +25,7 @@ CHECK = 0.2  # seconds between two checks of the threads
 @dataclass(frozen=True)
 class PeriodicTask:
     """A task. `run(store, now)` is called every `every` seconds, and again immediately when it
-    returns True. An EvccError is logged, and the task continues."""
+    returns True. After an EvccError it goes on: see `FailingLoops`."""
 
     name: str
     every: float
@@ -63,15 +61,17 @@ def run(
     clock: Callable[[], float],
     stop: threading.Event,
     tasks: Sequence[PeriodicTask] = TASKS,
+    failing: FailingLoops | None = None,
 ) -> None:
     """Deliver events and run the tasks until `stop`; arguments as of `Worker`.
 
     Raises any unexpected exception of a thread, so that the process's supervisor restarts it.
     """
-    worker = Worker(store, secret, settings, clock)
+    failing = failing or FailingLoops()
+    worker = Worker(store, secret, settings, clock, failing)
     with ThreadPoolExecutor(len(tasks) + 1, "plugvault-task") as threads:
         futures = [threads.submit(worker.run, stop)]
-        futures += [threads.submit(_repeat, task, store, clock, stop) for task in tasks]
+        futures += [threads.submit(_repeat, task, store, clock, stop, failing) for task in tasks]
         while not stop.wait(CHECK):
             if any(future.done() for future in futures):
                 stop.set()
@@ -80,16 +80,21 @@ def run(
 
 
 def _repeat(
-    task: PeriodicTask, store: Store, clock: Callable[[], float], stop: threading.Event
+    task: PeriodicTask,
+    store: Store,
+    clock: Callable[[], float],
+    stop: threading.Event,
+    failing: FailingLoops,
 ) -> None:
     backoff = Backoff(task.every, max(task.every, LONGEST_PAUSE))
     while not stop.is_set():
         try:
             has_more = task.run(store, clock())
         except EvccError as error:
-            log.warning("%s: %s", task.name, error)
+            failing.fails(task.name, error)
             stop.wait(backoff.pause())
             continue
+        failing.works(task.name)
         backoff.reset()
         if has_more is not True:
             stop.wait(task.every)

@@ -17,6 +17,7 @@ from evcc.errors import EvccError
 from plugvault.backoff import Backoff
 from plugvault.delivery import signature
 from plugvault.delivery.outcome import DeliverySettings, settle
+from plugvault.failing import FailingLoops
 from plugvault.net import NetError, Outbound
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import envelope
@@ -32,6 +33,7 @@ PER_WEBHOOK = 4  # of them to one webhook
 POLL = 0.2  # seconds between two queries of the store when nothing is due
 LONGEST_PAUSE = 5.0  # seconds until the next query after failures
 _PAUSE = 1.0  # seconds until a webhook is tried again whose due events wait for earlier ones
+_LOOP = "deliveries"  # its name among the failing loops
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Worker:
     """Delivers events from one process; any number of processes may share a store.
 
     `secret(endpoint_id)`: the secret that signs an endpoint's deliveries; `settings`: see
-    `DeliverySettings`; `clock()`: Unix seconds.
+    `DeliverySettings`; `clock()`: Unix seconds; `failing`: is told when the store is away.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Worker:
         secret: Callable[[str], str],
         settings: DeliverySettings,
         clock: Callable[[], float],
+        failing: FailingLoops | None = None,
     ) -> None:
+        self._failing = failing or FailingLoops()
         self._store, self._secret, self._settings, self._clock = store, secret, settings, clock
         self._outbound = Outbound(settings.networks, TIMEOUT)
         self._threads = ThreadPoolExecutor(THREADS, "plugvault-delivery")
@@ -77,9 +81,10 @@ class Worker:
                 try:
                     futures = self._start()
                 except PoolError as error:
-                    log.warning("deliveries: %s", error)
+                    self._failing.fails(_LOOP, error)
                     stop.wait(backoff.pause())
                     continue
+                self._failing.works(_LOOP)
                 backoff.reset()
                 if not futures:
                     with self._changed:

@@ -76,4 +76,5 @@ def run(services: Services, stop: threading.Event) -> None:
             delivery.PeriodicTask("revocation", RECHECK_INTERVAL, recheck),
             delivery.PeriodicTask("old events", PURGE_INTERVAL, purge),
         ),
+        services.failing,
     )

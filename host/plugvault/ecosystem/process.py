@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from plugvault.ecosystem import assembly, background, server
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.links import Links
+from plugvault.failing import FailingLoops
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services, Settings
 from plugvault.processes import LifeLine
@@ -83,7 +84,7 @@ def main() -> int:
         services = assembly.open_services(
             stack, pki, store, orders.url, time.time, orders.settings, links
         )
-        WORK[orders.work](services, orders, life)
+        WORK[orders.work](replace(services, failing=FailingLoops(life.tell)), orders, life)
     return 0
 
 

@@ -6,7 +6,6 @@ listeners do not make the store busier. Without a listener the store is not poll
 """
 
 import asyncio
-import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,24 +14,24 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from plugvault.backoff import Backoff
-from plugvault.pools.errors import PoolError
+from plugvault.failing import FailingLoops
 from plugvault.pools.records import Event
 from plugvault.pools.repositories import Store
-
-log = logging.getLogger("plugvault.opcp")
 
 EVERY = 0.2  # seconds between two polls of the store
 LONGEST_PAUSE = 5.0  # seconds until the next poll after failures
 PAGE = 200  # events read at once
 RECENT = 1000  # events kept in memory
+_LOOP = "events"  # its name among the failing loops
 
 
 class Feed:
     """The events of one store, for all listeners of one event loop. `streams`: the number of open
-    streams of each client_id."""
+    streams of each client_id; `failing`: is told when the store is away."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, failing: FailingLoops | None = None) -> None:
         self._store = store
+        self._failing = failing or FailingLoops()
         self._recent: deque[Event] = deque(maxlen=RECENT)
         self._floor = 0  # every event later than this one, up to `known`, is in `recent`
         self._known = 0
@@ -96,10 +95,11 @@ class Feed:
         while True:
             try:
                 events = await run_in_threadpool(self._since, self._known, None)
-            except Exception as error:  # without the poll, every open stream would stay silent
-                log.warning("events: %s", error, exc_info=not isinstance(error, PoolError))
+            except Exception as error:  # noqa: BLE001 - without the poll, every open stream would stay silent
+                self._failing.fails(_LOOP, error)
                 await asyncio.sleep(backoff.pause())
                 continue
+            self._failing.works(_LOOP)
             backoff.reset()
             if events:
                 self._recent.extend(events)
@@ -125,6 +125,6 @@ async def feed(request: Request) -> Feed:
     """The feed of the running application (a FastAPI dependency)."""
     state = request.app.state
     if not hasattr(state, "feed"):
-        state.feed = Feed(state.services.store)
+        state.feed = Feed(state.services.store, state.services.failing)
     running: Feed = state.feed
     return running

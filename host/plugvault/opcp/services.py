@@ -8,6 +8,7 @@ from fastapi import Request
 
 from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import Message
+from plugvault.failing import FailingLoops
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki.issue import Authority
 from plugvault.pools.cps import Signer
@@ -94,7 +95,8 @@ class Services:
 
     `update_revocations(certificates, caller)`: ask the OCSP responders of foreign CAs about these
     certificates (DER) and store what is revoked; `caller`: the client_id that waits for it, or
-    None. `revocations_are_due(certificates)`: whether that call would ask a responder.
+    None. `revocations_are_due(certificates)`: whether that call would ask a responder. `failing`:
+    the loops of this process that fail now.
     """
 
     store: Store
@@ -110,6 +112,7 @@ class Services:
     revocations_are_due: Callable[[Sequence[bytes]], bool] = lambda _: False
     peers: Peers | None = None
     settings: Settings = Settings()
+    failing: FailingLoops = field(default_factory=FailingLoops, repr=False)
 
 
 async def services(request: Request) -> Services:

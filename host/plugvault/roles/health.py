@@ -1,9 +1,7 @@
 """The health of a backend: the state of its loops and of its vehicles, and events about them.
 
-A loop that fails continues: it waits, longer after each failure, and tries again. The first
-failure and the first success after it are events; the same failure again is none. An observer gets
-the events in a thread of its own, because the loops hold locks and the observer may call the
-backend.
+An observer gets the events in a thread of its own, because the loops hold locks and the observer
+may call the backend.
 """
 
 import logging
@@ -12,9 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from evcc.errors import EvccError
 from plugvault import bounded
 from plugvault.contexts import Closeable
+from plugvault.failing import WORKS, FailingLoops
 
 log = logging.getLogger("plugvault.roles.health")
 
@@ -29,12 +27,11 @@ OUTDATED = "outdated"  # a vehicle does not take the list of revoked certificate
 LOST = "lost"  # a vehicle has lost the keys of contracts
 UNKNOWN = "unknown"  # a vehicle has contracts that the pool never had
 REFUSED = "refused"  # a vehicle, or the maker for it, refuses a contract
-FAILING, WORKS = "failing", "works"  # a loop fails; it works again
 
 
 class HealthEvent(NamedTuple):
-    """An event. `name`: a constant above; `subject`: the PCID of a vehicle, or the name of a loop;
-    `text`: the reason in words."""
+    """An event. `name`: a constant above, or of `failing`; `subject`: the PCID of a vehicle, or
+    the name of a loop; `text`: the reason in words."""
 
     name: str
     subject: str
@@ -57,7 +54,7 @@ class Health(Closeable):
             )
             self._observer.start()
         self._lock = threading.Lock()
-        self._failing: dict[str, str] = {}
+        self._loops = FailingLoops(self.tell)
         self._told: dict[tuple[str, str], str] = {}
         self.events: list[HealthEvent] = []
 
@@ -70,32 +67,20 @@ class Health(Closeable):
     @property
     def failing(self) -> dict[str, str]:
         """The reason of each loop that fails now, by its name."""
-        with self._lock:
-            return dict(self._failing)
+        return self._loops.reasons
 
     def fails(self, loop: str, error: Exception) -> None:
         """Note that a turn of a loop has failed. An unexpected error is logged with its
         traceback."""
-        reason = str(error) or type(error).__name__
-        if not isinstance(error, EvccError):
-            log.error("%s", loop, exc_info=error)
-        with self._lock:
-            is_known = loop in self._failing
-            self._failing[loop] = reason
-        if not is_known:
-            self.tell(FAILING, loop, reason)
+        self._loops.fails(loop, error)
 
     def works(self, loop: str) -> None:
         """Note that a turn of a loop has succeeded."""
-        with self._lock:
-            was_failing = self._failing.pop(loop, None) is not None
-        if was_failing:
-            self.tell(WORKS, loop)
+        self._loops.works(loop)
 
     def ends(self, loop: str) -> None:
         """Note that a loop has ended as intended."""
-        with self._lock:
-            self._failing.pop(loop, None)
+        self._loops.ends(loop)
 
     def tell(self, name: str, subject: str, text: str = "") -> None:
         """Log an event and pass it to `observe`."""
