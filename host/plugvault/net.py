@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 import httpcore
 
 from evcc.errors import EvccError
+from plugvault import unreachable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -105,7 +106,7 @@ class Outbound:
                 httpcore.ProtocolError,
                 OSError,
             ) as error:
-                raise NetError("unreachable", _text(error)) from error
+                raise NetError("unreachable", _reason(error, url)) from error
 
     def check(self, url: str) -> None:
         """Check a URL without a call; a host name is not resolved.
@@ -172,7 +173,7 @@ class _PublicBackend(httpcore.NetworkBackend):
         permitted = [address for address in addresses if is_permitted(address, self._networks)]
         if addresses and not permitted:
             raise NetError("refused", f"{host} leads to an address that is not public")
-        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        failure: Exception = NetError("unreachable", f"{host} has no address")
         for address in permitted:
             remaining = _remaining(self._deadline, httpcore.ConnectTimeout)
             try:
@@ -233,13 +234,13 @@ def _resolve(host: str, port: int | None, flags: int = 0) -> list[Address]:
 
 
 def _resolve_in_time(host: str, port: int, seconds: float) -> list[Address]:
-    """`_resolve` in a thread: the system's call has no timeout. Raises httpcore.ConnectTimeout."""
+    """`_resolve` in a thread: the system's call has no timeout. Raises NetError("unreachable")."""
     results: SimpleQueue[list[Address]] = SimpleQueue()
     threading.Thread(target=lambda: results.put(_resolve(host, port)), daemon=True).start()
     try:
         return results.get(timeout=seconds)
     except Empty as error:
-        raise httpcore.ConnectTimeout(f"{host} is not found in time") from error
+        raise NetError("unreachable", f"{host} is not found in time") from error
 
 
 def _literal(host: str) -> Address | None:
@@ -263,5 +264,9 @@ def _trust() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__} {error}".strip()
+def _reason(error: Exception, url: str) -> str:
+    parts = urlsplit(url)
+    server = f"{parts.scheme}://{parts.netloc}"
+    if isinstance(error, httpcore.TimeoutException):
+        return f"no answer of {server} in time"
+    return unreachable.reason(error, server)

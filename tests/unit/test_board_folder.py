@@ -130,3 +130,10 @@ def test_another_token_than_before_is_refused(
     second = other(boards)
     assert second.pin == ""
     assert second.configuration().location.label == location.label
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path):
+    file = tmp_path / "chain.pem"
+    file.write_text("")
+    with pytest.raises(DeviceError, match="is a file: name a folder"):
+        Boards(file).all()

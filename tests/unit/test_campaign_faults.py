@@ -336,6 +336,15 @@ def test_an_address_that_is_none_is_a_clear_error(address: str) -> None:
         open_module(address, 1).hello()
 
 
+@pytest.mark.parametrize("kind", ["tcp:", "http://"])
+def test_a_module_that_does_not_listen_is_named_in_words(kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"{kind}127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises((CampaignError, ModuleError)) as raised:
+        open_module(address, 1).hello()
+    assert raised.value.detail == f"no server at {address}: Connection refused"
+
+
 # -- the way to the module --
 
 

@@ -349,7 +349,7 @@ def test_answer_without_end_is_broken_off(quick: Setup, monkeypatch: pytest.Monk
     quick.worker.step()
     never.set()
     assert quick.delivery(event).state == "pending"
-    assert "Timeout" in quick.delivery(event).outcome
+    assert "in time" in quick.delivery(event).outcome
 
 
 def test_two_workers_share_the_work(setup: Setup):

@@ -31,6 +31,7 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 BELOW = {
     "backoff": set(),
     "bounded": set(),
+    "unreachable": set(),
     "failing": set(),
     "json_file": set(),
     "toml_file": set(),
@@ -47,7 +48,7 @@ BELOW = {
     "serial_port": set(),
     "token_bucket": set(),
     "interfaces": set(),
-    "net": set(),
+    "net": {"unreachable"},
     "speed": set(),
     "exi_json": {"json_file"},
     "exi_names": set(),
@@ -88,6 +89,7 @@ BELOW = {
         "pki",
         "net",
         "telematics",
+        "unreachable",
     },
     "capture": {"json_file"},
     "cases": {"file_lock", "pki"},
@@ -103,6 +105,7 @@ BELOW = {
         "temporary",
         "tls",
         "toml_file",
+        "unreachable",
     },
     "explanation": {"cases", "pki"},
     "inspection": {
@@ -177,7 +180,7 @@ BELOW = {
         "roles",
         "seldom",
     },
-    "requests": {"json_file", "roles", "pki", "cryptoki", "tokens"},
+    "requests": {"json_file", "roles", "pki", "cryptoki", "tokens", "unreachable"},
     "ecosystem": {
         "backoff",
         "contexts",

@@ -121,7 +121,9 @@ class Boards:
         self._folder = data / "boards"
 
     def all(self) -> list[Board]:
-        """Every board that was flashed from here, by its number."""
+        """Every board that was flashed from here, by its number. Raises: DeviceError("state")."""
+        if self.data.exists() and not self.data.is_dir():
+            raise DeviceError("state", f"{self.data} is a file: name a folder")
         if not self._folder.is_dir():
             return []
         folders = sorted(folder for folder in self._folder.iterdir() if (folder / _FILE).exists())

@@ -22,7 +22,7 @@ from typing import Protocol
 
 import httpx
 
-from plugvault import guardian
+from plugvault import guardian, unreachable
 from plugvault.campaign import vocabulary
 from plugvault.campaign.cases import Campaign, CampaignError
 from plugvault.campaign.command import CommandModule, end_group
@@ -118,8 +118,10 @@ def _of_tcp(address: str, seconds: float) -> Module:
     host, _, port = address.rpartition(":")
     try:
         connection = socket.create_connection((host.strip("[]"), int(port)), seconds)
-    except (OSError, ValueError, OverflowError) as error:
-        raise CampaignError("module", f"tcp:{address}: {error}; HOST:PORT is wanted") from error
+    except OSError as error:
+        raise CampaignError("module", unreachable.reason(error, f"tcp:{address}")) from error
+    except (ValueError, OverflowError) as error:
+        raise CampaignError("module", f"tcp:{address}: HOST:PORT is wanted") from error
     connection.settimeout(None)
     file = connection.makefile("rwb")
 
@@ -178,8 +180,11 @@ def _posted(client: httpx.Client, url: httpx.URL, request: Json) -> bytes:
                     raise ModuleError("answer", f"more than {vocabulary.MAX_LINE} bytes")
     except httpx.TimeoutException:
         raise ModuleError("timeout", f"no answer within {client.timeout.read:g} s") from None
-    except (httpx.HTTPError, OverflowError, ValueError) as error:
+    except (httpx.UnsupportedProtocol, OverflowError, ValueError) as error:
         raise ModuleError("crash", str(error)) from error
+    except httpx.HTTPError as error:
+        server = f"{url.scheme}://{url.netloc.decode()}"
+        raise ModuleError("crash", unreachable.reason(error, server)) from error
     return bytes(body)
 
 

@@ -16,10 +16,9 @@ from typing import Any
 import httpx
 
 from evcc.errors import EvccError
-from plugvault import json_file
+from plugvault import json_file, unreachable
 from plugvault.pki import trusted
 from plugvault.pki.forms import FormError
-from plugvault.roles import unreachable
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _ANSWER = re.compile(r"(\w+)\.response\.(body|headers)\.(?:\$\.)?(.+)")
@@ -93,7 +92,9 @@ def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iter
                 text = f"{request.title or request.method}: no request of HTTP: {error}"
                 raise RequestsError("file", text) from error
             except httpx.RequestError as error:
-                yield Outcome(request, 0, unreachable.reason(error, _server(error.request.url)))
+                server = _server(error.request.url)
+                why = unreachable.reason(error, server, unreachable.TRUST_OPTIONS)
+                yield Outcome(request, 0, why)
                 return
             if request.name:
                 answers[request.name] = answer

@@ -16,8 +16,7 @@ import urllib3
 from urllib3.exceptions import EmptyPoolError, HTTPError, LocationValueError, ProtocolError
 
 from evcc.errors import EvccError
-from plugvault import json_file
-from plugvault.roles import unreachable
+from plugvault import json_file, unreachable
 
 TIMEOUT = 10.0  # seconds for one request, and again for the body of its answer
 AT_ONCE = 32  # requests of one client; more callers wait for their turn
@@ -163,7 +162,7 @@ class Connections:
             detail = f"{request}: {AT_ONCE} other requests are not answered yet"
             raise OpcpError("unreachable", detail) from error
         except HTTPError as error:
-            why = unreachable.reason(error, self._server)
+            why = unreachable.reason(error, self._server, unreachable.TRUST_OPTIONS)
             raise OpcpError("unreachable", f"{request}: {why}") from error
 
     def _opened(self, request: Request, silence: float) -> tuple[urllib3.BaseHTTPResponse, bool]:

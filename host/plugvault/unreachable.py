@@ -8,16 +8,19 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+# The way out of an unknown root, for the commands that have these options.
+TRUST_OPTIONS = "; --trust names it, and --sandbox-trust at a vehicle"
 # verify_code of OpenSSL: self-signed, alone or above a chain; no issuer, of any or of the first.
 _NO_ROOT = (18, 19, 20, 21)
 _MOST = 10  # errors around one another
 
 
-def reason(error: BaseException, server: str) -> str:
-    """The reason behind an error of an HTTP library. server: scheme, host and port."""
+def reason(error: BaseException, server: str, no_root: str = "") -> str:
+    """The reason behind an error of an HTTP library. server: scheme, host and port. no_root: what
+    to do about a root that is not trusted."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _refused(cause, server)
+            return _refused(cause, server, no_root)
         if isinstance(cause, ssl.SSLError):
             words = (cause.reason or "").replace("_", " ").lower()
             return f"no TLS with {server}: {words or 'the connection ended'}"
@@ -32,12 +35,9 @@ def reason(error: BaseException, server: str) -> str:
     return f"no answer of HTTP at {server}"
 
 
-def _refused(error: ssl.SSLCertVerificationError, server: str) -> str:
+def _refused(error: ssl.SSLCertVerificationError, server: str, no_root: str) -> str:
     if error.verify_code in _NO_ROOT:
-        return (
-            f"the certificate of {server} leads to no root that is trusted here;"
-            " --trust names it, and --sandbox-trust at a vehicle"
-        )
+        return f"the certificate of {server} leads to no root that is trusted here{no_root}"
     return f"the certificate of {server} is refused: {error.verify_message}"
 
 
