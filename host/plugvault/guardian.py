@@ -7,6 +7,8 @@ them when this process has ended without doing so.
 
 import atexit
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -62,8 +64,18 @@ _GUARDIAN = _Guardian()
 
 def watch(process: subprocess.Popen[bytes], group: bool = False) -> None:
     """Kill a process when this one ends before `release`; `group`: with its process group, which
-    it leads. Raises OSError."""
-    _GUARDIAN.tell(f"+{'-' if group else ''}{process.pid}")
+    it leads.
+
+    Raises OSError when the system has no room for the guardian; the process has been killed then.
+    """
+    try:
+        _GUARDIAN.tell(f"+{'-' if group else ''}{process.pid}")
+    except OSError:
+        if group:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        raise
 
 
 def release(process: subprocess.Popen[bytes], group: bool = False) -> None:

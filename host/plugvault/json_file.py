@@ -23,8 +23,8 @@ def read(file: Path) -> Any:
 
 
 def parse(text: bytes | str, members: Callable[[Pairs], Any] | None = None) -> Any:
-    """The value of a text. members: makes an object of its members, and passes its errors on;
-    None: a dict. Raises JsonError."""
+    """The value of a text. members: makes an object of its members, without a ValueError of
+    its own; None: a dict. Raises JsonError."""
     try:
         return json.loads(text, object_pairs_hook=members)
     except RecursionError:

@@ -64,7 +64,8 @@ class LifeLine:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_cut = False
+        self._is_cut = self._is_ready = False
+        self._early: list[str] = []  # what is to be told after "ready"
         self._stop: Callable[[], None] = lambda: None
         threading.Thread(target=self._watch, name="life line", daemon=True).start()
 
@@ -74,16 +75,23 @@ class LifeLine:
             self._stop = stop
             if self._is_cut:
                 stop()
-        self._write("ready")
+            for line in ("ready", *self._early):
+                self._write(line)
+            self._is_ready = True
 
     def tell(self, name: str, loop: str, reason: str) -> None:
         """Log an event of a loop and report it to the supervisor."""
         log_event(name, loop, reason)
-        self._write(json.dumps({"name": name, "loop": loop, "text": reason}))
+        line = json.dumps({"name": name, "loop": loop, "text": reason})
+        with self._lock:
+            if self._is_ready:
+                self._write(line)
+            else:
+                self._early.append(line)
 
     def _write(self, line: str) -> None:
         with contextlib.suppress(OSError):  # the supervisor has ended, which ends stdin, too
-            os.write(1, line.encode() + b"\n")  # whole lines, from any thread
+            os.write(1, line.encode() + b"\n")
 
     def _watch(self) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -49,7 +49,8 @@ def temporary_folder(
         try:
             yield folder
         finally:
-            _empty(folder)
+            with contextlib.suppress(OSError):  # it was removed from outside
+                _empty(folder)
 
 
 def remove_left(parent: Path, prefix: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,9 @@ def test_a_silent_server_is_no_success(tmp_path: Path):
     status, output = carried_out(tmp_path, "### Unanswered\nGET {{url}}/\n")
     assert status == 1
     assert "no server at http://127.0.0.1:1: Connection refused" in output
+    status, output = carried_out(tmp_path, "### Unanswered\nGET {{url}}/\n", "--json")
+    assert status == 1
+    assert json.loads(output)["reason"] == "no server at http://127.0.0.1:1: Connection refused"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,14 @@ def test_a_malformed_file_is_reported(tmp_path: Path, text: str, words: str):
     status, output = carried_out(tmp_path, text)
     assert status == 2
     assert words in output
+
+
+def test_a_header_with_a_control_character_is_the_files_fault(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        status, output = carried_out(tmp_path, f"### Control\nGET {url}\nX: a\x00b\n")
+    assert status == 2
+    assert "Control: no request of HTTP" in output
 
 
 def test_an_answer_is_referred_to_by_path_and_header(folder: Path):

@@ -32,7 +32,7 @@ def test_a_database_that_cannot_be_opened_is_named_with_the_cause(
         f"The database sqlite:///{tmp_path} cannot be opened: unable to open database file"
     )
     with pytest.raises(PoolError, match="postgresql") as refused:
-        SqlStore.open("postgresql://user:secret@127.0.0.1:1/name")
+        SqlStore.open("postgresql://user:secret@127.0.0.1:1/name?password=secret")
     assert "secret" not in refused.value.detail
     assert "\n" not in refused.value.detail
     assert caplog.records == []

@@ -56,14 +56,14 @@ if sys.argv[2] == "late":
 life.ready(stop.set)
 stop.wait()
 """
-# Tells of a loop that fails and of its end, with a line of a library between them.
+# Tells of a loop that fails, before it is ready, and of its end; with a line of a library.
 FAILING = """
 import sys
 from plugvault import processes
 sys.stdin.buffer.readline()
 life = processes.LifeLine()
-life.ready(lambda: None)
 life.tell("failing", "deliveries", "no room")
+life.ready(lambda: None)
 print("a line\\xff of a library", flush=True)
 life.tell("works", "deliveries", "")
 life._watch()

@@ -75,6 +75,16 @@ def test_the_folder_of_a_killed_process_is_removed_by_the_next_and_a_live_ones_i
     assert list(tmpdir.iterdir()) == []
 
 
+def test_a_folder_that_was_removed_from_outside_hides_no_error_of_its_user(tmpdir: Path):
+    def use() -> None:
+        with temporary.temporary_folder() as own:
+            shutil.rmtree(own)
+            raise KeyError("of the user")
+
+    with pytest.raises(KeyError, match="of the user"):
+        use()
+
+
 @pytest.mark.parametrize("step", range(1, 8))
 def test_a_folder_whose_removal_was_killed_is_removed_by_the_next(tmpdir: Path, step: int):
     """At each file and folder that it removes."""

@@ -92,7 +92,10 @@ def _of_command(command: str, seconds: float) -> Module:
         )
     except (OSError, ValueError, IndexError) as error:
         raise CampaignError("module", f"lines:{command}: {error}") from error
-    guardian.watch(process, group=True)
+    try:
+        guardian.watch(process, group=True)
+    except OSError as error:
+        raise CampaignError("module", f"lines:{command}: {error}") from error
     if process.stdin is None or process.stdout is None:
         raise CampaignError("module", f"lines:{command}: no standard input or output")
 

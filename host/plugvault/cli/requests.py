@@ -29,6 +29,9 @@ def requests(
     `plugvault sandbox --requests DIR` writes a file for each business process, with variables for
     the running sandbox. VS Code's REST Client reads the same files.
 
+    JSON: {"file", "title", "status", "expected", "ok"}; without an answer "status" is 0 and
+    "reason" says why.
+
     Exit status: 0 when every status was as expected, 1 when one was not, 2 when a file cannot be
     carried out.
     """
@@ -76,6 +79,8 @@ def _print(file: Path, outcome: Outcome, as_json: bool) -> None:
             "expected": request.expect,
             "ok": outcome.ok,
         }
+        if not outcome.status:
+            document["reason"] = outcome.text
         typer.echo(json.dumps(document))
         return
     mark, colour = ("✓", "green") if outcome.ok else ("✗", "red")

@@ -1,10 +1,9 @@
 """`plugvault sandbox`: the whole ecosystem on one port, without set-up."""
 
-import contextlib
 import errno
 import ipaddress
 import json
-import os
+import logging
 import queue
 import socket
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from rich.table import Table
 
 from evcc.errors import EvccError
 from evcc.vault import VaultError
-from plugvault.cli import words
+from plugvault.cli import streams, words
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
 from plugvault.cli.table import literal
@@ -39,6 +38,8 @@ from plugvault.tokens.selection import choose_roles
 PORT = 8080
 POOL = "Example Pool"
 # The loopback address of a server that listens on every address.
+log = logging.getLogger("plugvault.cli.sandbox")
+
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the user asked for it
 _PLAIN: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False}
 # The prefixes of the identifiers that a role may act for: PCIDs (WMI), EMAIDs, EVSEIDs.
@@ -208,12 +209,13 @@ def sandbox(options: Options) -> None:
 
 
 def _print(event: dict[str, Any]) -> None:
-    """Print an event, while stdout has a reader: a script may have closed it after the first
-    line."""
+    """Print an event, while stdout takes it: a script may have closed it after the first line."""
     try:
         print(json.dumps(event), flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            log.warning("no further events: stdout takes none: %s", error.strerror)
+        streams.discard_output()
 
 
 def _start(
@@ -228,8 +230,10 @@ def _start(
     gets the events of the processes, as long as it has room."""
 
     def observe(event: dict[str, Any]) -> None:
-        with contextlib.suppress(queue.Full):  # stdout is not read: processes must not wait for it
+        try:
             events.put_nowait(event)
+        except queue.Full:  # processes must not wait for a reader of stdout
+            log.warning("stdout is not read, and does not get this event: %s", event)
 
     if options.requests:
         options.requests.mkdir(mode=0o700, parents=True, exist_ok=True)

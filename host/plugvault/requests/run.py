@@ -87,8 +87,12 @@ def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iter
             headers = [(name, _fill(value, values, answers)) for name, value in request.headers]
             try:
                 answer = http.request(request.method, url, headers=headers, content=body.encode())
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
-                # A ValueError is of a header outside ASCII, or of a name that no host can have.
+            except (
+                httpx.InvalidURL,
+                httpx.UnsupportedProtocol,
+                httpx.LocalProtocolError,  # a header with a control character
+                ValueError,  # a header outside ASCII, or a name that no host can have
+            ) as error:
                 text = f"{request.title or request.method}: no request of HTTP: {error}"
                 raise RequestsError("file", text) from error
             except httpx.RequestError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import URL, Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from evcc.errors import EvccError
@@ -51,11 +51,16 @@ def migrate(engine: Engine) -> None:
             raise
         cause = f"{type(error).__name__} {str(error).partition(chr(10))[0]}"
         detail = (
-            f"The database {engine.url.render_as_string()} is of no known plugvault, or damaged"
+            f"The database {without_secrets(engine.url)} is of no known plugvault, or damaged"
             f" ({cause}). It is unchanged: use the plugvault that made it, or another database or"
             " --data folder."
         )
         raise UnknownDatabaseError("unknown", detail) from error
+
+
+def without_secrets(url: URL) -> str:
+    """A database's URL for a person: libpq takes a password in two places."""
+    return url.difference_update_query(["password", "sslpassword"]).render_as_string()
 
 
 def _is_unusable(error: Exception) -> bool:

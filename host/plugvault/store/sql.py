@@ -23,7 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from plugvault.pools.errors import PoolError
 from plugvault.store.chains import StoreCache
-from plugvault.store.migrate import migrate
+from plugvault.store.migrate import migrate, without_secrets
 from plugvault.store.records import SqlRecords
 from plugvault.store.transaction import Transaction
 
@@ -70,7 +70,7 @@ class SqlStore:
         try:
             migrate(self._engine)
         except Exception as error:
-            _refuse(error, f"The database {url.render_as_string()} cannot be opened: ")
+            _refuse(error, f"The database {without_secrets(url)} cannot be opened: ")
             raise
 
     @classmethod
