@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from plugvault.board import boot_drive
 from plugvault.board.errors import DeviceError
 
-UF2 = b"UF2\n" + bytes(508)
+UF2 = b"UF2\n" + bytes(1020)
 
 
 def drive(tmp_path: Path, board_id: str) -> Path:
@@ -112,18 +116,76 @@ def test_drives_are_told_by_their_info_file(
     assert boot_drive.is_there("RP2040")
 
 
+def ending(monkeypatch: pytest.MonkeyPatch, at_sync: int, number: int) -> None:
+    """Let the drive end at this acknowledgement of data, counted from 1."""
+    count = itertools.count(1)
+
+    def fsync(descriptor: int) -> None:
+        if next(count) == at_sync:
+            raise OSError(number, "the drive ended")
+
+    monkeypatch.setattr(boot_drive.os, "fsync", fsync)
+
+
 @pytest.mark.parametrize("number, fails", [(errno.EIO, False), (errno.ENOSPC, True)])
 def test_drive_may_disappear_before_the_last_block_is_acknowledged(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
 ) -> None:
     pico = drive(tmp_path, "RPI-RP2")
-
-    def fsync(descriptor: int) -> None:
-        raise OSError(number, "the drive ended")
-
-    monkeypatch.setattr(boot_drive.os, "fsync", fsync)
+    ending(monkeypatch, 2, number)
     if not fails:
         assert boot_drive.write(file, "RP2040", lambda: None, [(pico, "RP2040")]) == pico
+        assert (pico / "firmware.uf2").read_bytes() == UF2
         return
     with pytest.raises(DeviceError, match="the drive ended"):
         boot_drive.write(file, "RP2040", lambda: None, [(pico, "RP2040")])
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENODEV])
+def test_drive_that_disappears_before_the_last_block_is_an_error(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    pico = drive(tmp_path, "RPI-RP2")
+    ending(monkeypatch, 1, number)
+    with pytest.raises(DeviceError, match=f"{pico}: the drive ended"):
+        boot_drive.write(file, "RP2040", lambda: None, [(pico, "RP2040")])
+    assert (pico / "firmware.uf2").read_bytes() == UF2[:-512]
+
+
+def test_drive_that_disappears_before_the_first_byte_is_an_error(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pico = drive(tmp_path, "RPI-RP2")
+    real = Path.open
+
+    def gone(path: Path, mode: str = "r", *options: Any, **more: Any) -> Any:
+        if "w" in mode:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path, mode, *options, **more)
+
+    monkeypatch.setattr(Path, "open", gone)
+    with pytest.raises(DeviceError, match="Input/output error"):
+        boot_drive.write(file, "RP2040", lambda: None, [(pico, "RP2040")])
+
+
+def test_file_that_is_gone_begins_nothing(tmp_path: Path) -> None:
+    pico = drive(tmp_path, "RPI-RP2")
+    with pytest.raises(DeviceError, match=f"{tmp_path}/gone.uf2: No such file"):
+        boot_drive.write(tmp_path / "gone.uf2", "RP2040", never, [(pico, "RP2040")])
+
+
+@pytest.mark.parametrize(
+    "name", ["jürgen".encode(), b"J\xfcrgen's drive\\", b"a b\tc\nd#\r", b"plain"]
+)
+def test_drive_is_found_under_a_name_of_any_bytes(
+    name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/" + name))
+    folder.mkdir()
+    pico = drive(folder, "RPI-RP2")
+    escaped = re.sub(rb"[ \t\n\\#]", lambda byte: b"\\%03o" % byte[0][0], bytes(pico))
+    mounts = tmp_path / "mounts"
+    lines = [b"proc /proc proc rw 0 0", b"/dev/sdb1 %s vfat rw 0 0" % escaped, b""]
+    mounts.write_bytes(b"\n".join(lines))
+    monkeypatch.setattr(boot_drive, "_MOUNTS", mounts)
+    assert boot_drive.mounted() == [(pico, "RP2040")]

@@ -8,7 +8,7 @@ and nothing would happen.
 import contextlib
 import errno
 import os
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +20,9 @@ _BY_LABEL = Path("/dev/disk/by-label")
 _TIMEOUT = 20.0  # seconds: the chip restarts, and the desktop mounts the drive
 _PAUSE = 0.5
 _ENDS = (errno.EIO, errno.ENODEV)  # of a drive that has disappeared
+_BLOCK = 512  # bytes of a UF2; after the last one the chip restarts
+_MOUNTS = Path("/proc/mounts")
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")  # a byte there: of a space, a backslash
 
 
 def mounted() -> list[tuple[Path, str]]:
@@ -57,7 +60,8 @@ def write(
 ) -> Path:
     """Copy a UF2 onto the one boot drive of its chip, for which it waits. Returns its folder.
 
-    begins: called before the first byte is written. Raises: DeviceError("firmware").
+    begins: called before the first byte is written. Raises: DeviceError("firmware"), also for a
+    drive that disappears before it has the whole file.
     """
     if drives is None:
         drives = _wait(chip)
@@ -66,16 +70,34 @@ def write(
         raise DeviceError("firmware", _missing(chip, drives))
     if len(fitting) > 1:
         raise DeviceError("firmware", "several boot drives: plug in one board")
-    begins()
     try:
-        with path.open("rb") as source, (fitting[0] / path.name).open("wb") as target:
-            shutil.copyfileobj(source, target)
-            target.flush()
-            os.fsync(target.fileno())
+        data = path.read_bytes()
+        begins()
+        _copy(data, fitting[0] / path.name)
     except OSError as error:
-        if error.errno not in _ENDS:  # the board may restart before it acknowledges the last block
-            raise DeviceError("firmware", f"{fitting[0]}: {error.strerror}") from error
+        place = error.filename or fitting[0]
+        raise DeviceError("firmware", f"{place}: {error.strerror}") from error
     return fitting[0]
+
+
+def _copy(data: bytes, target: Path) -> None:
+    """Write a UF2. Raises OSError, but not for the drive's end after the last block: the board may
+    restart before it acknowledges that one.
+
+    The system's cache takes a whole file at once, and a pulled cable is an error of `fsync` alone.
+    So the drive has to acknowledge everything else before the last block is written.
+    """
+    has_the_others = False
+    try:
+        with target.open("wb") as file:
+            for part in (data[:-_BLOCK], data[-_BLOCK:]):
+                file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+                has_the_others = True
+    except OSError as error:
+        if not has_the_others or error.errno not in _ENDS:
+            raise
 
 
 def _missing(chip: str, drives: list[tuple[Path, str]]) -> str:
@@ -101,11 +123,13 @@ def _device(chip: str) -> Path | None:
 
 
 def _mounts() -> Iterator[Path]:
+    """The folders at which a FAT is mounted. Their names are bytes of any kind."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
-            _, folder, kind, *_ = line.split(" ")
-            if kind in ("vfat", "msdos"):
-                yield Path(folder.encode().decode("unicode_escape"))
+        for line in _MOUNTS.read_bytes().split(b"\n"):
+            _, folder, kind, *_ = line.split(b" ") if line else (b"", b"", b"")
+            if kind in (b"vfat", b"msdos"):
+                name = _ESCAPED.sub(lambda escape: bytes([int(escape[1], 8)]), folder)
+                yield Path(os.fsdecode(name))
 
 
 def _wait(chip: str) -> list[tuple[Path, str]]:
