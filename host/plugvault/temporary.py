@@ -96,8 +96,9 @@ def _has_ended(owner: str) -> bool:
 
 def _identity(pid: int) -> str:
     """Process namespace, id, and start in clock ticks since the boot. Raises OSError."""
-    status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    return f"{_namespace()} {pid} {status.rpartition(')')[2].split()[19]}"
+    # The program's name in it may be cut in the middle of a character.
+    after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2]
+    return f"{_namespace()} {pid} {after_name.split()[19].decode()}"
 
 
 def _namespace() -> str:

@@ -168,10 +168,14 @@ def test_restarted_esp_is_told_from_another_by_the_address_in_its_number() -> No
     assert ports.returned(download, [], [second, before]) == before
 
 
-def test_error_of_a_port_in_use_names_the_program() -> None:
+@pytest.mark.parametrize("comm", [b"terminal", b"J\xfcrgen"])
+def test_error_of_a_port_in_use_names_the_program(comm: bytes) -> None:
     master, slave = os.openpty()
     name = os.ttyname(slave)
-    script = f"import sys; port = open({name!r}, 'rb', 0); print('open', flush=True); input()"
+    script = (
+        f"open('/proc/self/comm', 'wb').write({comm!r}); port = open({name!r}, 'rb', 0);"
+        " print('open', flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
@@ -179,11 +183,10 @@ def test_error_of_a_port_in_use_names_the_program() -> None:
         holder.stdout.readline()
         os.close(slave)
         error = ports.explain_refusal(name)
-        comm = Path(f"/proc/{holder.pid}/comm").read_text(encoding="utf-8").strip()
         holder.communicate(b"\n")
     os.close(master)
     assert error.reason == "busy"
-    assert comm in error.detail
+    assert f"in use by {os.fsdecode(comm)}:" in error.detail
 
 
 def test_error_of_a_forbidden_port_names_its_group(

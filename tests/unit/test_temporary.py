@@ -172,6 +172,16 @@ def test_a_process_id_that_is_used_again_does_not_keep_a_folder(tmpdir: Path):
     assert temporary.remove_left(tmpdir, "plugvault-") == [folder]
 
 
+def test_a_program_whose_name_is_cut_in_the_middle_of_a_character_has_folders(tmpdir: Path):
+    name = "plugvault-prüfen".encode()[:13]
+    script = f"open('/proc/self/comm', 'wb').write({name!r})\n{HOLDER}"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], input="", capture_output=True, text=True, check=False
+    )
+    assert ended.stderr == ""
+    assert Path(ended.stdout.strip()).parent == tmpdir
+
+
 @pytest.mark.parametrize("free, expected", [(1 << 20, None), (1 << 30, Path("/dev/shm"))])
 def test_a_small_memory_is_not_used(
     monkeypatch: pytest.MonkeyPatch, free: int, expected: Path | None

@@ -203,6 +203,6 @@ def _holders(path: Path) -> Iterator[str]:
             continue
         try:
             if any(os.path.realpath(fd) == real for fd in (process / "fd").iterdir()):
-                yield (process / "comm").read_text(encoding="utf-8").strip()
+                yield os.fsdecode((process / "comm").read_bytes()).strip()
         except OSError:
             continue
