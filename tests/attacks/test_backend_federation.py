@@ -24,7 +24,8 @@ from plugvault.contract.iso15118_2 import response
 from plugvault.contract.iso15118_2.bundle import bundle
 from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.federation import peers as asked_by
-from plugvault.federation.peers import Federation, Link
+from plugvault.federation.clients import Link
+from plugvault.federation.peers import Federation
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import pcp, peers
 from plugvault.pools.caller import PEER, Caller

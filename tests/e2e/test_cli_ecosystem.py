@@ -17,7 +17,7 @@ from evcc.link import v2gtp
 from fixtures.pools import Pools
 from plugvault.cli.ecosystem import app
 from plugvault.ecosystem.links import Links
-from plugvault.federation.peers import Link
+from plugvault.federation.clients import Link
 from plugvault.pki import path
 from plugvault.pools import clients
 from plugvault.pools.records import Delivery, Endpoint, Provider

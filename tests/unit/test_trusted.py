@@ -23,7 +23,7 @@ from plugvault.cli.session_options import client_of
 from plugvault.cli.station.supply import own_identities
 from plugvault.cli.vehicle.garage import GarageError, _trusted
 from plugvault.cli.vehicle.options import Options as VehicleOptions
-from plugvault.federation.peers import Federation, Link
+from plugvault.federation.clients import Clients, Link
 from plugvault.pki import trusted
 from plugvault.pki.forms import FormError
 from plugvault.requests.run import RequestsError, run
@@ -146,10 +146,9 @@ def test_a_link_without_its_roots_is_refused_and_leaves_the_others(text: str) ->
     with pytest.raises(ValueError, match=r"roots cannot be read: .* no certificate"):
         wrong.open()
     links = {"wrong": wrong, "right": Link("c", "s", "https://here.example")}
-    store: Any = None
-    partners = Federation(store, links, lambda: 0.0)
-    assert [name for name, _ in partners._open_clients(["wrong", "right"])] == ["right"]
-    partners.close()
+    clients = Clients(links)
+    assert list(clients.open(["wrong", "right"])) == ["right"]
+    clients.close()
 
 
 # -- a chain and a key of the user's own --

@@ -25,7 +25,7 @@ from plugvault.ecosystem import assembly, background, server
 from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
 from plugvault.ecosystem.companies import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
 from plugvault.ecosystem.folder import Folder, making
-from plugvault.federation.peers import Link
+from plugvault.federation.clients import Link
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
 from plugvault.pools import clients

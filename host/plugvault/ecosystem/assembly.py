@@ -7,7 +7,8 @@ from plugvault.ecosystem import imported
 from plugvault.ecosystem.authorities import Authorities
 from plugvault.ecosystem.companies import CALLERS
 from plugvault.ecosystem.folder import Folder
-from plugvault.federation.peers import Federation, Link
+from plugvault.federation.clients import Link
+from plugvault.federation.peers import Federation
 from plugvault.foreign_revocation import TIMEOUT, ForeignRevocation
 from plugvault.net import Outbound
 from plugvault.opcp.services import Services, Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plugvault import file_lock, json_file
 from plugvault.ecosystem.folder import FolderError, write
-from plugvault.federation.peers import Link
+from plugvault.federation.clients import Link
 
 _FILE = "partners.json"
 

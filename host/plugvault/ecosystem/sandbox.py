@@ -26,7 +26,7 @@ from plugvault.ecosystem.folder import Folder, sandbox_lock
 from plugvault.ecosystem.links import Links
 from plugvault.ecosystem.process import WORK, Orders
 from plugvault.federation import mesh
-from plugvault.federation.peers import Link
+from plugvault.federation.clients import Link
 from plugvault.opcp import tls
 from plugvault.opcp.services import Settings
 from plugvault.pools import certificates, clients

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import permutations
 
-from plugvault.federation.peers import Link
+from plugvault.federation.clients import Link
 from plugvault.pools import peers
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.repositories import Store

@@ -1,16 +1,16 @@
 """Requests to the partners of this ecosystem, and the checks of their answers.
 
-A partner that does not answer, is slow or sends a wrong answer counts as a partner without an
-answer, and is logged. PCP holds a vehicle of a partner as a copy with its origin, and the copy is
-refreshed before each use: a new key of the vehicle, or its deletion there, deletes its contracts
-here too.
+A partner that does not answer, is slow, sends a wrong answer or has no usable link counts as a
+partner without an answer. PCP holds a vehicle of a partner as a copy with its origin, and the copy
+is refreshed before each use: a new key of the vehicle, or its deletion there, deletes its
+contracts here too. Only the partner's own answer does so.
 """
 
 import base64
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
@@ -20,13 +20,14 @@ from evcc.x509 import CertificateError
 from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import xml
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
-from plugvault.pki import forms, path, trusted
+from plugvault.federation.clients import Clients, Link
+from plugvault.pki import path
 from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
 from plugvault.pools.repositories import Store
-from plugvault.roles.client import Credentials, OpcpClient, OpcpError, contract_data, encode
+from plugvault.roles.client import OpcpClient, OpcpError, contract_data, encode
 from plugvault.seldom import Seldom
 
 log = logging.getLogger("plugvault.federation")
@@ -34,7 +35,6 @@ log = logging.getLogger("plugvault.federation")
 T = TypeVar("T")
 TIMEOUT = 1.5  # seconds: a vehicle at a station waits 5 for everything [V2G2-711]
 ANSWER_TIMEOUT = 4.0  # seconds for a whole answer, with an access token and roots
-_THREADS = 8  # concurrent requests to one partner
 PAUSE = 1.0  # seconds between two fetches of the partners' roots
 NO_BROADCAST = {"broadcast": "true"}
 
@@ -52,24 +52,6 @@ _UNUSABLE = (
 
 
 @dataclass(frozen=True)
-class Link(Credentials):
-    """The credentials at a partner, whose URL is `audience`. `trust`: PEM of the roots above its
-    HTTPS certificate, where this machine does not trust them."""
-
-    trust: str | None = None
-
-    def open(self) -> OpcpClient:
-        """A client, to be closed. Raises ValueError when `trust` cannot be read."""
-        trust = None
-        if self.trust is not None:
-            try:
-                trust = trusted.tls(forms.certificates(self.trust.encode()))
-            except forms.FormError as error:
-                raise ValueError(f"its roots cannot be read: {error.detail}") from error
-        return OpcpClient(self.audience, self, trust)
-
-
-@dataclass(frozen=True)
 class Installed:
     """A partner's contract for a vehicle. `message`: CertificateInstallationRes in EXI."""
 
@@ -82,9 +64,9 @@ class Installed:
 class Federation:
     """The partners of this ecosystem. Safe to use from several threads. `close()` when done.
 
-    `links`: the link of each partner, by its name; the mapping may grow meanwhile. `clock()`: Unix
-    seconds. `dual_control`: an administrator must approve the partners' roots. The methods that
-    ask partners raise PoolError only for this ecosystem's own store and arguments.
+    `links`: see `Clients`. `clock()`: Unix seconds. `dual_control`: an administrator must approve
+    the partners' roots. The methods that ask partners raise PoolError only, for this ecosystem's
+    own store and arguments.
     """
 
     def __init__(
@@ -96,29 +78,23 @@ class Federation:
     ) -> None:
         self._dual_control = dual_control
         self._store = store
-        self._links = links
+        self._clients = Clients(links)
         self._clock = clock
         self._cut = Seldom(log, "a partner has more roots than it may: {}")
-        self._clients: dict[str, OpcpClient] = {}
-        self._opened: dict[str, Link] = {}  # the links of those clients
-        self._threads: dict[str, ThreadPoolExecutor] = {}  # per partner: one may be slow
         self._lock = Lock()
         self._fetched = float("-inf")
 
     def close(self) -> None:
-        for threads in self._threads.values():
-            threads.shutdown(cancel_futures=True)
-        for client in self._clients.values():
-            client.close()
+        self._clients.close()
 
     @property
     def linked(self) -> bool:
-        """Whether this ecosystem has a link to a partner."""
-        return bool(self._links)
+        """Whether this ecosystem has a link to a partner, or cannot know."""
+        return self._clients.linked
 
     def refresh_vehicle(self, pcid: str) -> None:
         """Update PCP's copy of a partner's vehicle. A vehicle of this ecosystem is not touched."""
-        if not self._links:
+        if not self._clients.linked:
             return
         pcid = read_pcid(pcid)
         with self._store.read() as records:
@@ -130,8 +106,14 @@ class Federation:
             partners = [name for name in partners if name == vehicle.origin]
         copy, failed = self._first(partners, lambda name, client: self._copy(name, client, pcid))
         if copy is None and vehicle and not failed and partners:
-            with self._store.write() as records:
-                pcp.remove(records, vehicle, self._clock())
+            self._remove(vehicle)
+
+    def _remove(self, copy: Provisioning) -> None:
+        """Delete a copy that its partner no longer has, if it is still the stored one."""
+        with self._store.write() as records:
+            records.lock(copy.vehicle)
+            if records.vehicles.get(copy.vehicle, ISO2) == copy:
+                pcp.remove(records, copy, self._clock())
 
     def install(self, request: bytes, roots: Sequence[tuple[str, int]]) -> Installed | None:
         """A contract that a partner has for a vehicle's request (EXI), or None."""
@@ -164,8 +146,8 @@ class Federation:
 
     def _fetch_roots(self) -> bool:
         futures = {
-            name: self._threads[name].submit(self._roots, client)
-            for name, client in self._open_clients(self._active())
+            name: partner.threads.submit(self._roots, partner.client)
+            for name, partner in self._clients.open(self._active()).items()
         }
         new = False
         for name, future in futures.items():
@@ -182,11 +164,12 @@ class Federation:
         self, partners: Sequence[str], ask: Callable[[str, OpcpClient], T | None]
     ) -> tuple[T | None, bool]:
         """Ask the partners concurrently: (first usable answer, whether a partner failed)."""
+        opened = self._clients.open(partners)
         names = {
-            self._threads[name].submit(ask, name, client): name
-            for name, client in self._open_clients(partners)
+            partner.threads.submit(ask, name, partner.client): name
+            for name, partner in opened.items()
         }
-        failed = False
+        failed = len(opened) < len(partners)
         try:
             for future in as_completed(names, ANSWER_TIMEOUT):
                 try:
@@ -204,24 +187,10 @@ class Federation:
         return None, failed
 
     def _active(self) -> list[str]:
-        if not self._links:
+        if not self._clients.linked:
             return []
         with self._store.read() as records:
             return peers.active(records)
-
-    def _open_clients(self, names: Sequence[str]) -> list[tuple[str, OpcpClient]]:
-        for name in names:
-            link = self._links.get(name)
-            if link and link != self._opened.get(name):
-                if name not in self._threads:
-                    self._threads[name] = ThreadPoolExecutor(_THREADS, f"plugvault-{name}")
-                self._opened[name] = link
-                self._clients.pop(name, None)
-                try:
-                    self._clients[name] = link.open()
-                except _UNUSABLE as error:
-                    log.warning("no link to %s: %s", name, error)
-        return [(name, self._clients[name]) for name in names if name in self._clients]
 
     def _copy(self, name: str, client: OpcpClient, pcid: str) -> Provisioning | None:
         answer = _json(client, "GET", f"/v1/oem/provCerts/{pcid}")

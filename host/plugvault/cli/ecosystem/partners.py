@@ -10,7 +10,8 @@ import typer
 
 from plugvault.cli.ecosystem import common
 from plugvault.ecosystem.links import Links
-from plugvault.federation.peers import NO_BROADCAST, Link
+from plugvault.federation.clients import Link
+from plugvault.federation.peers import NO_BROADCAST
 from plugvault.pki import trusted
 from plugvault.pki.forms import FormError
 from plugvault.pools import audit, clients, peers, providers
