@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,27 @@ def test_files_of_the_car_go_from_both_stores_and_those_of_the_user_stay(
     assert left == {"config.json", *(f"old/{name}" for name in OF_THE_USER)}
 
 
+@pytest.mark.parametrize("configured", ["store", "store/", "./store", "/store", "//store/"])
+def test_store_of_another_spelling_is_one_store_and_each_file_is_listed_once(
+    configured: str, any_board: UnixBoard
+) -> None:
+    with any_board.repl() as repl:
+        root = repl.root
+    if configured.startswith("/"):
+        configured = root.rstrip("/") + configured
+    settings = json.loads(configuration.make(BoardUart(1), UID, MAKER, root))
+    any_board.put("config.json", json.dumps({**settings, "store": configured}).encode())
+    fill(any_board, "store", OF_A_CAR)
+    with any_board.repl() as repl:
+        assert erasure.find(repl, "store") == sorted(f"{root}store/{name}" for name in OF_A_CAR)
+
+
+def test_files_of_a_store_in_the_root_have_the_paths_of_the_root(unix_board: UnixBoard) -> None:
+    unix_board.put("identity", b"x")
+    with unix_board.repl() as repl:
+        assert erasure.find(repl, "/") == ["/identity"]
+
+
 def test_board_with_a_damaged_configuration_or_without_a_store_has_no_files_to_erase(
     unix_board: UnixBoard,
 ) -> None:
@@ -103,9 +125,10 @@ def test_every_key_in_the_boards_own_token_is_destroyed(
     assert points(board) == set()
 
 
-@pytest.mark.parametrize("kind", [Files, SlotFiles])
+@pytest.mark.parametrize("kind, store", [(Files, "store"), (SlotFiles, "store"), (Files, "")])
 def test_only_keys_of_this_board_are_destroyed_in_a_token_of_the_user(
     kind: Callable[[str], Files],
+    store: str,
     unix_board: UnixBoard,
     board: Board,
     tmp_path: Path,
@@ -116,9 +139,10 @@ def test_only_keys_of_this_board_are_destroyed_in_a_token_of_the_user(
     contracts.recover(KeyList([]))
     make_key(board, contracts.owner)
     others = {make_key(board, contracts.owner, "another"), make_key(board, b"unknown.")}
-    fill(unix_board, "store", [])
+    if store:
+        fill(unix_board, store, [])
     for path in (tmp_path / "store").iterdir():
-        unix_board.put(f"store/{path.name}", path.read_bytes())
+        unix_board.put(f"{store}/{path.name}".lstrip("/"), path.read_bytes())
     with unix_board.repl() as repl:
-        assert erasure.erase(repl, board, erasure.find(repl, "store")) == 1
+        assert erasure.erase(repl, board, erasure.find(repl, store)) == 1
     assert points(board) == others

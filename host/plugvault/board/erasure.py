@@ -40,12 +40,16 @@ print(None)
 def find(repl: Repl, store: str) -> list[str]:
     """The paths of a car's files, in the store of the board's present configuration and in
     `store`, that of the next one. Raises: DeviceError."""
-    stores = {store, _present_store(repl) or store}
-    folders = sorted(posixpath.join(repl.root, name).rstrip("/") or "/" for name in stores)
+    folders = {_folder(repl.root, name) for name in (store, _present_store(repl) or store)}
     lines: list[str] = []
-    repl.run(_LIST % (folders,), lines.append)
+    repl.run(_LIST % (sorted(folders),), lines.append)
     listed = map(copying.pair, lines)
-    return sorted(f"{folder}/{name}" for folder, name in listed if _OF_A_CAR.fullmatch(name))
+    return sorted(posixpath.join(*pair) for pair in listed if _OF_A_CAR.fullmatch(pair[1]))
+
+
+def _folder(root: str, store: str) -> str:
+    """The one path of a store, of which a configuration may have another spelling."""
+    return "/" + posixpath.normpath(posixpath.join(root, store)).lstrip("/")
 
 
 def erase(repl: Repl, board: Board, paths: Sequence[str]) -> int:
@@ -82,10 +86,11 @@ def _claim(repl: Repl, paths: Collection[str], store: str) -> bytes:
     damaged."""
     with temporary_folder() as folder:
         for name in (INDEX, INDEX + ".a", INDEX + ".b"):
-            if f"{store}/{name}" in paths:
-                data = copying.read(repl, f"{store}/{name}")
+            path = posixpath.join(store, name)
+            if path in paths:
+                data = copying.read(repl, path)
                 (folder / name).write_bytes(data or b"")
-        is_fat = f"{store}/{INDEX}" not in paths
+        is_fat = posixpath.join(store, INDEX) not in paths
         try:
             return bytes(Contracts(SlotFiles(str(folder)) if is_fat else Files(str(folder))).owner)
         except (ContractError, StoreError):
