@@ -110,7 +110,7 @@ class EmulatedBoard(Startable):
                     process_group=0,  # a Ctrl-C in the terminal reaches this process only
                 )
         except OSError as error:
-            raise BoardError("start", str(error)) from error
+            raise BoardError("start", f"{error.filename}: {error.strerror}") from error
         self._reader = threading.Thread(target=self._read, name="board", daemon=True)
         self._reader.start()
 

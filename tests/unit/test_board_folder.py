@@ -97,13 +97,60 @@ def test_ports_are_found_again_under_other_names(boards: Boards) -> None:
     assert (board.prompt, board.link) == ("/dev/ttyACM5", "/dev/ttyUSB7")
 
 
-@pytest.mark.parametrize("change", [{"key": "00"}, {"uid": "ffff"}, {"color": "red"}, None])
-def test_damaged_file_is_refused_with_its_path(boards: Boards, change: object) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "00"},
+        {"key": 7},
+        {"key": "zz" * 32},
+        {"uid": "ffff"},
+        {"color": "red"},
+        {"folder": "/"},
+        {"link": 5},
+        {"baud": "fast"},
+        {"baud": True},
+        {"location": {}},
+        {"location": {"module": "m", "label": 1}},
+        {"location": []},
+    ],
+)
+def test_file_with_wrong_fields_is_refused_with_its_path_and_a_remedy(
+    boards: Boards, change: dict[str, object]
+) -> None:
     file = boards.make(PICO).folder / "board.json"
-    data = json.loads(file.read_text())
-    file.write_text(json.dumps({**data, **change}) if isinstance(change, dict) else "{")
-    with pytest.raises(DeviceError, match=r"state: .*board\.json"):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(DeviceError) as refusal:
         boards.all()
+    assert refusal.value.detail == f"{file} {WRONG}"
+
+
+WRONG = (
+    "is damaged, or of no known plugvault. Use the plugvault that wrote it, or another --data"
+    " folder"
+)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"nope": 1}', "{}", "null", "3"])
+def test_file_of_another_form_is_refused_without_words_of_python(
+    boards: Boards, text: str
+) -> None:
+    file = boards.make(PICO).folder / "board.json"
+    file.write_text(text)
+    with pytest.raises(DeviceError) as refusal:
+        boards.all()
+    assert (refusal.value.reason, refusal.value.detail) == ("state", f"{file} {WRONG}")
+
+
+def test_file_that_is_no_json_or_cannot_be_read_is_refused_with_the_cause(boards: Boards) -> None:
+    file = boards.make(PICO).folder / "board.json"
+    file.write_text("{")
+    with pytest.raises(DeviceError, match=rf"{file}: not JSON: .*\. Use the plugvault"):
+        boards.all()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(DeviceError) as refusal:
+        boards.all()
+    assert refusal.value.detail == f"{file}: Is a directory"
 
 
 @pytest.mark.parametrize("uid", ["", "..", "a/b", "E661"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from mpremote.transport import TransportError
 from serial import SerialException
@@ -49,6 +51,22 @@ def test_port_that_ends_in_another_script_is_gone() -> None:
         with pytest.raises(DeviceError) as refusal:
             repl.run("1")
         assert refusal.value.reason == "gone"
+
+
+@pytest.mark.parametrize(
+    "error, cause",
+    [
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (SerialException("write failed: [Errno 5] Input/output error"), "the port has ended"),
+    ],
+)
+def test_cause_of_the_end_of_a_port_is_said_without_numbers_of_python(
+    error: OSError, cause: str
+) -> None:
+    with prompt(Port(error)) as repl:
+        with pytest.raises(DeviceError) as refusal:
+            repl.run("1")
+        assert refusal.value.detail == f"tty: {cause}. Plug the board in again"
 
 
 def test_board_that_does_not_take_the_reset_is_silent() -> None:

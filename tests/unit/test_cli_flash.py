@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import re
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,9 +13,10 @@ from typing import Any
 import pytest
 import typer
 
+from evcc.vault import VaultError
 from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
-from plugvault.cli.flash import FlashOptions, FlashTerminal
+from plugvault.cli.flash import FlashOptions, FlashTerminal, flash, reported
 
 QUESTION = "Which UART is free?"
 
@@ -62,3 +66,36 @@ def test_script_without_a_terminal_is_not_asked_for_a_uart(
 def test_options_that_exclude_each_other_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(DeviceError, match=f"config: .*{words}"):
         FlashOptions(**options).wishes()
+
+
+@pytest.mark.parametrize(
+    "error, reason, detail, line",
+    [
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/nope"),
+            "io",
+            "/proc/nope: No such file or directory",
+            "io: /proc/nope: No such file or directory",
+        ),
+        (DeviceError("port", "none is there"), "port", "none is there", "port: none is there"),
+        (VaultError("token-missing"), "token-missing", "token-missing", "token-missing"),
+    ],
+)
+def test_error_of_a_command_is_in_words_and_without_numbers_of_python(
+    error: Exception,
+    reason: str,
+    detail: str,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for as_json in (True, False):
+        with pytest.raises(typer.Exit), reported(as_json):
+            raise error
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"error": {"reason": reason, "detail": detail}}
+    assert output.err == f"{line}\n"
+
+
+def test_help_says_the_exit_status_of_a_dry_run_too() -> None:
+    text = " ".join((flash.__doc__ or "").split())
+    assert re.search("Exits 0 [^.;]* dry run", text)

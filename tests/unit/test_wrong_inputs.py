@@ -184,8 +184,10 @@ WRONG: dict[str, tuple[str, ...]] = {
     "campaign diff {0}/long.json {0}/list.json": ("long.json", "campaign run --json"),
     "pki import {0}/root.der --data {0}/eco-deep": ("secrets.json", "another --data folder"),
     "pki import {0}/root.der --data {0}/eco-list": ("secrets.json", "another --data folder"),
+    "board list --data {0}/text.txt": ("--data", "text.txt", "is a file", HELP),
+    "flash /dev/none --data {0}/text.txt": ("--data", "text.txt", "is a file", HELP),
     "board list --data {0}/eco-deep": ("board.json", "nested too deep"),
-    "board list --data {0}/eco-list": ("board.json",),
+    "board list --data {0}/eco-list": ("board.json is damaged, or of no known plugvault",),
     ECO.replace("eco ", "eco-deep ") + "partners check p1": ("partners.json", "partners link"),
     ECO.replace("eco ", "eco-list ") + "partners check p1": ("partners.json", "partners link"),
     # the ecosystem

@@ -59,7 +59,7 @@ def compile_file(source: Path, name: str, folder: Path, architecture: str = "") 
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except OSError as error:
-        raise DeviceError("state", f"mpy-cross: {error}: `make` installs it") from error
+        raise DeviceError("state", f"mpy-cross: {error.strerror}: `make` installs it") from error
     except subprocess.CalledProcessError as error:
         raise DeviceError("state", f"mpy-cross: {name}: {error.stderr.strip()}") from error
     return output.read_bytes()

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration, choose
 
 _FILE = "board.json"
+_REMEDY = "Use the plugvault that wrote it, or another --data folder"
 
 
 def default_folder() -> Path:
@@ -93,9 +94,9 @@ class Board:
             )
         if chosen is not None:
             return chosen
-        fields = {"conf": None, "options": "", **self.location}
+        location = {"conf": None, "options": "", **self.location}
         return TokenConfiguration(
-            TokenLocation.from_json(fields), self.pin, choose().minimum_custody
+            TokenLocation.from_json(location), self.pin, choose().minimum_custody
         )
 
     def ports(self, found: list[SerialPort]) -> "Board":
@@ -179,15 +180,31 @@ class Boards:
         folder = board.folder / f"token-{secrets.token_hex(2)}"  # not that of an interrupted start
         board.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         location = providers.SOFTHSM.make(folder, "board", pin)
-        fields = {name: str(value) for name, value in asdict(location).items() if value}
-        return board.save(key=key, pin=pin, location=fields)
+        texts = {name: str(value) for name, value in asdict(location).items() if value}
+        return board.save(key=key, pin=pin, location=texts)
 
     def _read(self, folder: Path) -> Board:
+        file = folder / _FILE
         try:
-            data = json_file.read(folder / _FILE)
-            board = Board(folder=folder, **data)
-            if len(bytes.fromhex(board.key)) != 32 or board.uid != folder.name:
-                raise ValueError("not the file of this board")
-        except (OSError, ValueError, TypeError) as error:
-            raise DeviceError("state", f"{folder / _FILE}: {error}") from error
-        return board
+            data = json_file.read(file)
+        except OSError as error:
+            raise DeviceError("state", f"{file}: {error.strerror}") from error
+        except json_file.JsonError as error:
+            raise DeviceError("state", f"{file}: {error}. {_REMEDY}") from error
+        empty = Board(folder.name, folder)
+        if not (isinstance(data, dict) and _is_of(empty, data)):
+            raise DeviceError("state", f"{file} is damaged, or of no known plugvault. {_REMEDY}")
+        return replace(empty, **data)
+
+
+def _is_of(empty: Board, data: dict[str, Any]) -> bool:
+    """Whether a file has fields of a board, each of its type, and those of this one."""
+    types = {field.name: type(getattr(empty, field.name)) for field in fields(empty)}
+    del types["folder"]  # it is not in the file
+    if any(types.get(name) is not type(value) for name, value in data.items()):
+        return False
+    key, location = data.get("key", ""), data.get("location", {})
+    is_key = re.fullmatch(r"[0-9a-fA-F]{64}", key) is not None
+    is_location = all(isinstance(value, str) for value in location.values())
+    is_whole = bool(data.get("token")) or {"module", "label"} <= location.keys()
+    return data.get("uid") == empty.uid and is_key and is_location and is_whole

@@ -239,6 +239,7 @@ def _translated(device: str) -> Iterator[None]:
     except TransportExecError as error:
         raise DeviceError("script", error.error_output.strip()) from error
     except (OSError, serial.SerialException) as error:
-        raise DeviceError("gone", f"{device}: {error}. Plug the board in again") from error
+        cause = error.strerror or "the port has ended"
+        raise DeviceError("gone", f"{device}: {cause}. Plug the board in again") from error
     except (TransportError, struct.error, IndexError) as error:  # a short answer
         raise DeviceError("silent", f"{device}: {_SILENT}") from error

@@ -21,6 +21,7 @@ from plugvault.board.errors import DeviceError
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Boards, default_folder
 from plugvault.board.ports import SerialPort
+from plugvault.cli import words
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
 from plugvault.cli.waiting import waiting
@@ -47,6 +48,7 @@ Data = Annotated[
         " does. Default: ~/.local/share/plugvault/boards.",
         envvar="PLUGVAULT_DATA",
         metavar="DIR",
+        file_okay=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -190,9 +192,11 @@ def flash(options: FlashOptions) -> None:
 
     JSON: {"board": {"port", "uid", "machine", "micropython", "heap_free", "flash_free", …},
     "files": {"changed", "removed", "unchanged", "bytes"}, "erased": [EMAID], "car": {"files",
-    "keys"}, "status", "uid", "link"}, or {"error": {"reason", "detail"}}. Exits 0 when the module
-    has answered over the link, else 1. With --firmware also "firmware": {"file", "chip"}, and
-    nothing else after a dry run.
+    "keys"}, "status", "uid", "link"}, or {"error": {"reason", "detail"}}. With --firmware also
+    "firmware": {"file", "chip"}, and nothing else after a dry run.
+
+    Exits 0 when the module has answered over the link, and after a dry run that finds nothing
+    against it; 1 after an error; 2 for options that cannot be read.
 
         plugvault flash /dev/ttyACM0 --link /dev/ttyUSB0
     """
@@ -216,10 +220,10 @@ def reported(as_json: bool) -> Iterator[None]:
         yield
     except (EvccError, OSError) as error:
         reason = error.reason if isinstance(error, EvccError) else "io"
-        detail = error.detail if isinstance(error, EvccError) else str(error)
+        detail = words.of(error)
         if as_json:
             typer.echo(json.dumps({"error": {"reason": reason, "detail": detail}}))
         else:
-            text = printable_lines(f"{reason}: {detail}")
-            typer.secho(text, err=True, fg="red")
+            text = detail if detail == reason else f"{reason}: {detail}"
+            typer.secho(printable_lines(text), err=True, fg="red")
         raise typer.Exit(1) from error
