@@ -178,17 +178,17 @@ class Contracts:
         `commit` take back, so that a power cut does not evade the lock. Raises EnvelopeError,
         StoreError or VaultError, and changes nothing then.
         """
-        count = len(self.envelopes)
-        self.envelopes.add(vault.public(PROVISIONING), dh_point, wrapped, fingerprint)
-        self.envelopes.mismatches += 1
+        envelopes = self.envelopes
+        envelopes.add(vault.public(PROVISIONING), dh_point, wrapped, fingerprint)
+        envelopes.mismatches += 1
         try:
             key = _prefix(self._generation + 1) + vault.random(_KEY - _GENERATION)
             self._store(self._contracts, self._journal + [key])
         except Exception:
-            self.envelopes.forget(count)
+            envelopes.mismatches -= 1
+            envelopes.undo()
             raise
-        finally:
-            self.envelopes.mismatches -= 1
+        envelopes.mismatches -= 1
         return key
 
     def failed(self, dh_point: bytes, is_mismatch: bool) -> None:
@@ -227,20 +227,20 @@ class Contracts:
         if not old:
             contracts.append(contract)
         journal = [key for key in self._journal if key != contract.key]
-        name = _chain_file(contract.key)
-        former = self.envelopes.settle(dh_point, OPENED)
+        name, old_name = _chain_file(contract.key), old and _chain_file(old.key)
+        self.envelopes.settle(dh_point, OPENED)
         try:
             pause()
             self._files.write(name, *parts(chain))
             pause()  # none after this one: a link error after the commit point would undo half
             self._store(contracts, journal + [old.key] if old else journal)
         except Exception:
-            self.envelopes.settle(dh_point, former)
+            self.envelopes.undo()
             self._discard(name)
             raise
         if not old:
             return None
-        self._discard(_chain_file(old.key))
+        self._discard(old_name)
         return None if old.key == self._held else old.key
 
     def hold(self, emaid: str):
@@ -388,11 +388,11 @@ class Contracts:
     def _discard(self, name: str) -> None:
         """Delete a file that the index does not name; if that fails, `recover` repeats it.
 
-        An error here would tell the caller that nothing was committed.
+        An error here, also of the heap, would tell the caller that nothing was committed.
         """
         try:
             self._files.delete(name)
-        except EvccError:
+        except Exception:  # noqa: BLE001, S110 - see above
             pass
 
     def _named(self, emaid: str) -> Contract:

@@ -24,12 +24,15 @@ from .errors import EvccError
 ROOM = 128  # envelopes in the life of a car, 37 bytes each
 MISMATCHES = 5
 ASKED, OPENED, MISMATCHED = 0, 1, 2  # states of an envelope
-_HASH = 12  # bytes
+const = int  # MicroPython's compiler replaces the name of a `const` by its number
+_HASH = const(12)  # bytes
 # The hash of the provisioning key and the number of mismatches; then for each envelope the hashes
 # of its point, of its bytes and of its certificate, and its state.
-_HEAD = _HASH + 1
-_STATE = 3 * _HASH
-_ENTRY = _STATE + 1
+_HEAD = const(_HASH + 1)
+_LEAF = const(2 * _HASH)
+_STATE = const(3 * _HASH)
+_ENTRY = const(_STATE + 1)
+_STEP = const(16)  # entries by which the table grows
 
 
 class EnvelopeError(EvccError):
@@ -54,6 +57,7 @@ class Envelopes:
         self._room = room
         self._table = bytearray(stored or bytes(_HEAD))
         self._end = len(self._table)
+        self._former = (self._table, self._end, 0, 0)  # for `undo`
         if len(self) > room or (self._end - _HEAD) % _ENTRY:
             raise EnvelopeError("damaged", "the length")
         for at in range(_HEAD + _STATE, self._end, _ENTRY):
@@ -65,8 +69,9 @@ class Envelopes:
 
     def reserve(self) -> None:
         """Make the room of the next entries, before a message takes a board's heap."""
-        if self._end == len(self._table):
-            self._table += bytes(16 * _ENTRY)
+        if self._end == len(self._table) and len(self) < self._room:
+            # In a new table: a view of the former one may be left.
+            self._table = self._table + bytes(min(_STEP, self._room - len(self)) * _ENTRY)
 
     def packed(self) -> memoryview:
         """For `stored`, 13 bytes and 37 for each envelope: a view, until the table changes."""
@@ -89,7 +94,7 @@ class Envelopes:
 
     def opened(self, leaf: bytes) -> bool:
         """Whether the contract key of this certificate was opened before. leaf: as in `add`."""
-        return self._find(_hash(leaf) + bytes([OPENED]), 2 * _HASH) > 0
+        return self._find(_hash(leaf) + bytes([OPENED]), _LEAF) > 0
 
     def check(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
         """Check that this envelope may be opened. The arguments are those of `add`.
@@ -116,28 +121,39 @@ class Envelopes:
         `check`.
         """
         self.check(provisioning, dh_point, wrapped, leaf)
-        if _hash(provisioning) != self._table[:_HASH]:
-            self._table[:_HEAD] = _hash(provisioning) + b"\0"
-            self._end = _HEAD
-        if not self._find(_x(dh_point)):
-            start, self._end = self._end, self._end + _ENTRY
-            entry = _x(dh_point) + _hash(wrapped) + _hash(leaf) + bytes([ASKED])
-            self._table[start : self._end] = entry
+        point, owner = _x(dh_point), _hash(provisioning)
+        entry = point + _hash(wrapped) + _hash(leaf) + bytes([ASKED])
+        former = (self._table, self._end, 0, 0)
+        if owner != self._table[:_HASH]:
+            table, end = bytearray(_HEAD + _STEP * _ENTRY), _HEAD
+            table[:_HASH] = owner
+        elif self._find(point):
+            self._former = former
+            return
+        else:
+            self.reserve()
+            table, end = self._table, self._end
+        # From here on nothing takes heap: a failure leaves the table as it was.
+        table[end : end + _ENTRY] = entry
+        self._table, self._end, self._former = table, end + _ENTRY, former
 
-    def settle(self, dh_point: bytes, state: int) -> int:
+    def settle(self, dh_point: bytes, state: int) -> None:
         """Note the outcome of an envelope that was added: `OPENED`, or `MISMATCHED`, which counts.
-        Another DH point changes nothing. Returns the state until now."""
+        Another DH point changes nothing."""
         at = self._find(_x(dh_point))
-        if not at:
-            return ASKED
-        former, self._table[at + _STATE] = self._table[at + _STATE], state
-        if state == MISMATCHED:
-            self.mismatches += 1
-        return former
+        if at:
+            at += _STATE
+            self._former = (self._table, self._end, at, self._table[at])
+            self._table[at] = state
+            if state == MISMATCHED:
+                self.mismatches += 1
 
-    def forget(self, count: int) -> None:
-        """Take back the last `add`, if it was not stored. count: of envelopes before it."""
-        self._end = min(self._end, _HEAD + count * _ENTRY)
+    def undo(self) -> None:
+        """Take back the last `add`, or state of `settle`, that was not stored. It takes no heap,
+        for one that has run out."""
+        self._table, self._end, at, state = self._former
+        if at:
+            self._table[at] = state
 
     def _find(self, value: bytes, offset: int = 0) -> int:
         """The place of the entry with `value` at `offset`; 0: there is none."""

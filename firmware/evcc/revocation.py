@@ -7,9 +7,10 @@ number; a station's are looked up in it too. A list says when it is out of date;
 contract is installed before a new list arrives. Without a list no certificate is looked up, and
 the status says so.
 
-A list replaces an older one only. A list with a date in the future, of a maker whose clock was
-ahead, would refuse every right one until that date. So it gives way to any list once the maker's
-authenticated time shows that its date is in the future; the car's own clock shows nothing.
+A list replaces an older one, or one of the same second. A list with a date in the future, of a
+maker whose clock was ahead, would refuse every right one until that date. So it gives way to any
+list once the maker's authenticated time shows that its date is in the future; the car's own clock
+shows nothing.
 """
 
 import hashlib

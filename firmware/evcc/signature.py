@@ -96,7 +96,8 @@ def verify(
 
 
 def digest(name: str, value, typed: bool = False, schema: str = "iso2") -> bytes:
-    """SHA-256 of one element's EXI fragment. typed: the legacy form of an ambiguous name."""
+    """SHA-256 of one element's EXI fragment. typed: the legacy form of an ambiguous name. schema:
+    as in `exi.fragment`."""
     hashed = hashlib.sha256()
     exi.fragment(name, value, schema, typed, hashed.update)  # a board has no room for the octets
     return hashed.digest()

@@ -306,10 +306,10 @@ class Vehicle:
         """Replace the list of revoked certificates, by `revocation.name`; dates have 4 bytes."""
         if len(issued) != 4 or len(until) != 4:
             raise RequestRefusedError("request", "dates of 4 bytes")
-        first, last = int.from_bytes(issued, "big"), int.from_bytes(until, "big")
+        dates = int.from_bytes(issued, "big"), int.from_bytes(until, "big")
         time = self._car.time
         now = time.now() if time.source() == "maker" else NEVER
-        self._car.trust.revocation.install(first, last, list(names), now)
+        self._car.trust.revocation.install(*dates, list(names), now)
         return [b"ok"]
 
     def _set_time(self, now: bytes) -> list:

@@ -12,13 +12,14 @@ def point(key):
 class MemoryFiles:
     """A `ports.files.Files` whose writes fail once `budget` of them are done (None: never).
 
-    `stuck`: nothing can be removed, as when the medium has turned read-only.
+    `stuck`: the error of each removal, as when the medium has turned read-only; None: there is
+    none.
     """
 
     def __init__(self, budget=None):
         self.content = {}
         self.budget = budget
-        self.stuck = False
+        self.stuck = None
 
     def read(self, name):
         return self.content.get(name)
@@ -32,7 +33,7 @@ class MemoryFiles:
 
     def delete(self, name):
         if self.stuck:
-            raise StoreError("read-only", name)
+            raise self.stuck
         self.content.pop(name, None)
 
     def names(self):

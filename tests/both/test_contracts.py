@@ -358,20 +358,21 @@ def test_a_full_disk_at_any_write_leaves_the_old_contract():
 
 def test_a_commit_stays_when_the_old_chain_cannot_be_removed():
     """An error would tell the caller to keep the old contract and to lose the new key."""
-    files = MemoryFiles()
-    contracts = filled(2, files)
-    files.stuck = True
-    assert contracts.commit(contract(7, "DEABCC00000000X"), chain(7)) == b"\0" * 16
-    assert contracts.delete("DEABCC00000001X") == b"\1" * 16
-    assert [c.key[0] for c in Contracts(files).all()] == [7]
-    files.stuck = False
-    assert len(Contracts(files).recover(KeyList([b"\7" * 16]))) == 2
+    for error in (StoreError("read-only", "the old chain"), MemoryError()):
+        files = MemoryFiles()
+        contracts = filled(2, files)
+        files.stuck = error
+        assert contracts.commit(contract(7, "DEABCC00000000X"), chain(7)) == b"\0" * 16
+        assert contracts.delete("DEABCC00000001X") == b"\1" * 16
+        assert [c.key[0] for c in Contracts(files).all()] == [7]
+        files.stuck = None
+        assert len(Contracts(files).recover(KeyList([b"\7" * 16]))) == 2
 
 
 def test_a_full_disk_is_named_even_where_nothing_can_be_removed():
     files = MemoryFiles()
     contracts = filled(1, files)
-    files.budget, files.stuck = 1, True
+    files.budget, files.stuck = 1, StoreError("read-only", "all")
     raises(StoreError, "full", contracts.commit, contract(7), chain(7))
 
 

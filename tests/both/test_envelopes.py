@@ -1,4 +1,5 @@
-from evcc.envelopes import MISMATCHED, MISMATCHES, OPENED, EnvelopeError, Envelopes
+from evcc import envelopes as module
+from evcc.envelopes import ASKED, MISMATCHED, MISMATCHES, OPENED, EnvelopeError, Envelopes
 from helpers import raises
 
 CAR = b"\4" + b"car" * 21 + b"!"
@@ -111,3 +112,77 @@ def test_reserved_room_is_for_sixteen_entries_and_no_block_grows_meanwhile():
         fill(envelopes, min(16, 17 - n), first=n)
         assert len(envelopes._table) == size
     assert len(envelopes) == 17 and len(reread(envelopes, 17)) == 17
+
+
+def test_a_full_table_reserves_no_room_and_the_last_step_none_beyond_it():
+    envelopes = Envelopes(17)
+    fill(envelopes, 17)
+    size = len(envelopes._table)
+    envelopes.reserve()
+    assert len(envelopes._table) == size == len(envelopes.packed())
+
+
+def test_a_table_grows_while_its_former_bytes_are_still_written():
+    envelopes = Envelopes(17)
+    fill(envelopes, 16)
+    former = envelopes.packed()
+    before = bytes(former)
+    envelopes.reserve()
+    fill(envelopes, 1, first=16)
+    assert bytes(former) == before and len(envelopes) == 17
+
+
+def test_what_was_not_stored_is_taken_back():
+    """A new entry, a repeated one, that of another provisioning key, and a state."""
+    envelopes = added()
+    envelopes.settle(POINT, OPENED)
+    before = bytes(envelopes.packed())
+    for change in (
+        lambda: envelopes.add(CAR, OTHER, WRAPPED, LEAF),
+        lambda: envelopes.add(CAR, POINT, WRAPPED, LEAF),
+        lambda: envelopes.add(OTHER, POINT, WRAPPED, LEAF),
+        lambda: envelopes.settle(POINT, ASKED),
+    ):
+        change()
+        envelopes.undo()
+        assert bytes(envelopes.packed()) == before
+
+
+def test_a_heap_that_runs_out_leaves_the_table_as_it_was():
+    for provisioning, dh_point in ((CAR, OTHER), (OTHER, POINT)):
+        count, is_added = 0, False
+        while not is_added:
+            envelopes = added()
+            before = bytes(envelopes.packed())
+            is_added = succeeds(count, envelopes.add, provisioning, dh_point, WRAPPED, LEAF)
+            assert is_added or bytes(envelopes.packed()) == before
+            count += 1
+        assert count > 4
+
+
+def test_a_change_is_taken_back_without_heap():
+    envelopes = added()
+    before = bytes(envelopes.packed())
+    envelopes.settle(POINT, OPENED)
+    assert succeeds(0, envelopes.undo)
+    assert bytes(envelopes.packed()) == before
+
+
+def succeeds(hashes, change, *arguments):
+    """Whether a change succeeds with a heap that suffices for so many hashes."""
+    real, left = module._hash, [None] * hashes
+
+    def hash_of(data):
+        if not left:
+            raise MemoryError
+        left.pop()
+        return real(data)
+
+    module._hash = hash_of
+    try:
+        change(*arguments)
+    except MemoryError:
+        return False
+    finally:
+        module._hash = real
+    return True

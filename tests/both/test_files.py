@@ -153,6 +153,25 @@ def test_full_flash_at_every_step_keeps_the_old_bytes_and_leaves_nothing_behind(
     _remove(folder)
 
 
+def test_a_heap_that_runs_out_is_a_failure_before_the_rename_alone():
+    """The caller of a write that failed would act on the old bytes."""
+    folder = _folder()
+    failures, at, reached = [], 1, True
+    while reached:
+        Files(folder).write("slots", b"old")
+        scene = _Scene(at, MemoryError())
+        try:
+            _write(Files(folder), scene)
+            failures.append(False)
+        except MemoryError:
+            failures.append(True)
+        assert (Files(folder).read("slots") == b"old") == failures[-1]
+        reached = scene.step >= at
+        at += 1
+    assert True in failures and False in failures[:-1]
+    _remove(folder)
+
+
 def test_a_write_that_was_cut_short_without_an_error_is_one():
     folder = _folder()
     store = Files(folder)

@@ -196,6 +196,15 @@ def test_the_installation_request_names_our_roots_and_is_signed_in_the_vault():
     signature.verify(signed, parts, car.vault.public(PROVISIONING), car.vault.verify)
 
 
+def test_the_room_of_an_envelope_is_made_before_the_answer_comes():
+    car = Car()
+    before = len(car.contracts.envelopes._table)
+    Station(OFFERED).serve(car.session(installer=None))
+    assert len(car.contracts.envelopes._table) == before
+    Station(OFFERED).serve(car.session())
+    assert len(car.contracts.envelopes._table) > before
+
+
 def test_the_challenge_is_signed_with_the_contracts_key():
     car, station = Car(EMAID), Station(OFFERED)
     station.serve(car.session())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from evcc import exi
 from evcc.contracts import Contracts
 from evcc.ports.files import Files, StoreError
 from evcc.vault import VaultError
@@ -40,6 +41,23 @@ def test_full_flash_keeps_old_contract(car: Car, after: int, emaid: str) -> None
     assert car.vault.verify(car.vault.public(key), digest, car.vault.sign(key, digest))
     full.after = 3
     car.installs(response)
+
+
+def test_a_decoded_message_is_let_go_before_the_index_is_written(car: Car) -> None:
+    """At a station its caller still holds it, and a board has no room for both."""
+    left: list[Any] = []
+
+    class Watched(Files):
+        def write(self, name: str, *parts: bytes) -> None:
+            left.append([document["Header"], document["Body"]["CertificateInstallationRes"]])
+            super().write(name, *parts)
+
+    message: Any = exi.decode(car.world.response(car.point))
+    document = message["V2G_Message"]
+    car.contracts = Contracts(Watched(car.folder))
+    car.installs(message)
+    assert left
+    assert left == [[{}, {}]] * len(left)
 
 
 class Dying:

@@ -118,14 +118,15 @@ def install(
     accept the peers' other coding of the signed eMAID. report: called with the name of each passed
     check (and "legacy-emaid").
 
-    Returns the `Contract`. Raises RejectedError(reason); the stores are then unchanged.
+    Returns the `Contract`. The content of a decoded message is let go before the vault is asked.
+    Raises RejectedError(reason); contracts and chains are then unchanged.
     """
-    contracts.envelopes.reserve()
     attempt = _Attempt(response, request, trust, contracts, vault, now, legacy_emaid)
     if request is not None:
         if not request.open:
             attempt.request = None
         request.open = False
+    contracts.envelopes.reserve()  # before the message is decoded
     for name, check in CHECKS:
         try:
             check(attempt)
@@ -297,7 +298,8 @@ CHECKS = (
 
 def _open_and_commit(attempt: _Attempt, report) -> Contract:
     """Record the envelope, open the key in the vault, store the contract, delete the old key."""
-    attempt.header = attempt.body = {}  # a board has no room for them beside the index
+    attempt.header.clear()  # a board has no room for them beside the index
+    attempt.body.clear()
     try:
         key = attempt.contracts.begin(
             attempt.vault, attempt.dh_point, attempt.wrapped, attempt.fingerprint

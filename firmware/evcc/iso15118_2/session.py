@@ -199,6 +199,7 @@ def _build_installation(session) -> tuple:
     roots = session.car.trust.anchors("V2G")
     if not roots:
         raise SessionError("no-anchor")
+    session.car.contracts.envelopes.reserve()  # before the answer takes a board's heap
     body = messages.certificate_installation_req(SIGNED_ID, certificate, roots)
     return body, sign(session, CERTIFICATE_INSTALLATION + "Req", body, PROVISIONING)
 

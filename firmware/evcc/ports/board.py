@@ -112,7 +112,7 @@ def is_held() -> bool:
     After a reset by the watchdog it is five seconds: such a board may reset itself again.
     """
     board = _of_board()
-    hold = board and board[3]
+    hold = None if board is None else board[3]
     pin = None if hold is None else machine.Pin(hold, machine.Pin.IN, machine.Pin.PULL_UP)
     by_watchdog = machine.reset_cause() == getattr(machine, "WDT_RESET", -1)
     end = time.ticks_add(time.ticks_ms(), _WINDOW_AFTER_WATCHDOG_MS if by_watchdog else _WINDOW_MS)

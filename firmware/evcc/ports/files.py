@@ -169,7 +169,7 @@ def flush_path(path: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError:
+    except (OSError, MemoryError):
         pass
 
 

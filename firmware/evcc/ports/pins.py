@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 # (a word of `sys.platform` or of the machine's description, UART, tx, rx, hold); the first that
 # fits. tx, rx: None for the port's own pins, which cannot be chosen. hold: of an ESP the button
 # BOOT; None without such a pin.
-LINKS = (
+BOARDS = (
     ("rp2", 1, 4, 5, 22),
     ("ESP32C3", 1, 4, 5, 9),
     ("ESP32C6", 1, 4, 5, 9),
@@ -23,7 +23,7 @@ def of_board(platform: str, machine: str) -> "Any":
 
     platform: its `sys.platform`; machine: its `sys.implementation._machine`.
     """
-    for row in LINKS:
+    for row in BOARDS:
         if row[0] == platform or row[0] in machine:
             return row[1:]
     return None
