@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,6 +148,66 @@ def test_drive_is_written_without_a_word_to_adapters_and_other_boards(
     )
     assert flashed(computer, pico_file) == PICO
     assert computer.asked == [PICO.device]
+
+
+class Refusing(Record):
+    """A user who says no."""
+
+    def agree(self, question: str) -> bool:
+        super().agree(question)
+        return False
+
+
+@pytest.mark.parametrize(
+    "port, doubt",
+    [
+        ("/dev/ttyACM77", r"/dev/ttyACM77 is not there\. There are: /dev/ttyUSB0"),
+        (ADAPTER.device, f"no MicroPython answers at {ADAPTER.device}"),
+    ],
+)
+def test_drive_of_any_board_is_written_instead_of_a_named_port_only_after_a_question(
+    computer: Computer, pico_file: Path, port: str, doubt: str
+) -> None:
+    computer.plug(ADAPTER)
+    computer.drives = ["RP2040"]
+    record = Refusing()
+    with pytest.raises(DeviceError, match=f"port: {doubt}.*: nothing was written"):
+        flashed(computer, pico_file, port, record)
+    (question,) = record.questions
+    assert re.match(f"{doubt}.* Write pico.uf2 to the RP2040 that shows its boot drive", question)
+    assert computer.actions == []
+    computer.write = lambda device: computer.plug(ADAPTER, PICO, machine=PICO_MACHINE, at=PICO)
+    record = Record()
+    assert flashed(computer, pico_file, port, record) == PICO
+    assert record.questions == [question]
+
+
+def test_file_in_place_of_a_named_port_is_refused_without_a_question(
+    computer: Computer, pico_file: Path
+) -> None:
+    computer.drives = ["RP2040"]
+    record = Record()
+    with pytest.raises(DeviceError, match=f"{pico_file}: it is no serial port"):
+        flashed(computer, pico_file, str(pico_file), record)
+    assert record.questions == []
+
+
+def test_named_board_that_runs_and_a_board_that_is_not_named_need_no_question(
+    computer: Computer, pico_file: Path
+) -> None:
+    computer.drives = ["RP2040"]
+    computer.write = lambda device: computer.plug(PICO, machine=PICO_MACHINE, at=PICO)
+    for port, before in ((None, []), (PICO.device, [PICO])):
+        computer.plug(*before, machine=PICO_MACHINE, at=PICO)
+        record = Record()
+        assert flashed(computer, pico_file, port, record) == PICO
+        assert record.questions == []
+
+
+def test_dry_run_asks_nothing_about_the_named_port(computer: Computer, pico_file: Path) -> None:
+    record = Record()
+    run(computer, pico_file, "/dev/ttyACM77", record).check()
+    assert record.questions == []
 
 
 def test_adapter_is_not_asked_for_the_prompt_of_a_pico(

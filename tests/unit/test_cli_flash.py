@@ -53,6 +53,16 @@ def test_script_without_a_terminal_is_not_asked_for_a_uart(
     assert FlashTerminal(False, agrees=False).choose_uart(QUESTION) is None
 
 
+def test_script_without_a_terminal_agrees_by_its_option_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
+    for as_json in (False, True):
+        assert FlashTerminal(as_json, agrees=True).agree("Any board?")
+        with pytest.raises(DeviceError, match=r"Any board\? .* say --yes"):
+            FlashTerminal(as_json, agrees=False).agree("Any board?")
+
+
 @pytest.mark.parametrize(
     "options, words",
     [

@@ -14,7 +14,7 @@ from pathlib import Path
 from plugvault.board import boot_drive, espressif, facts, firmware, ports
 from plugvault.board.errors import DeviceError
 from plugvault.board.firmware import Image
-from plugvault.board.ports import DOWNLOAD, ESPRESSIF_USB, PROMPT, SerialPort
+from plugvault.board.ports import BRIDGE, DOWNLOAD, ESPRESSIF_USB, PROMPT, SerialPort
 from plugvault.board.repl import Repl, wait_for_port
 from plugvault.board.reporter import Reporter
 
@@ -41,6 +41,7 @@ class MicroPython:
         self._report = report
         self._opened = opened
         self._began = False
+        self._doubt = ""  # why the named port may not be that of the board that is written
 
     def check(self) -> Image:
         """The file, after its comparison with the board. Raises: DeviceError."""
@@ -51,12 +52,16 @@ class MicroPython:
         machine = self._machine()
         firmware.check(image, machine)
         self._runs = bool(machine)
+        if self._named and not (self._doubt or self._runs):
+            self._doubt = f"no MicroPython answers at {self._named}"
         if self._port is None:
             boot_drive.check(image.chip)
         return image
 
     def write(self, image: Image) -> SerialPort:
         """Write the file, and return the port at which its prompt answers. Raises: DeviceError."""
+        if image.kind == "uf2" and self._doubt:
+            self._agree_to_any_board(image)
         with self._repeatable(image):
             if self._port is not None and image.kind == "bin":
                 self._write_bin(image, self._port)
@@ -72,9 +77,13 @@ class MicroPython:
                 return waiting[0]
             return ports.choose_prompt(self._named, found)
         if self._named:
-            with contextlib.suppress(DeviceError):  # a board that shows its drive has no port
+            try:
                 return ports.named(self._named, found)
-            return None
+            except DeviceError as error:
+                if Path(self._named).exists():  # something else than a port
+                    raise
+                self._doubt = error.detail  # right for a board that shows its drive
+                return None
         prompts = [port for port in found if port.kind == PROMPT and port.vid != ESPRESSIF_USB]
         if boot_drive.is_there(image.chip) or not prompts:
             return None
@@ -103,6 +112,18 @@ class MicroPython:
             yield repl
 
     # -- the writing --
+
+    def _agree_to_any_board(self, image: Image) -> None:
+        """Ask before a UF2 goes to a board that cannot be the one at the named port: a drive does
+        not say at which port its board was. Raises: DeviceError("port")."""
+        question = (
+            f"{self._doubt}. Write {image.path.name} to the {image.chip} that shows its boot"
+            " drive, whichever it is?"
+        )
+        if not self._report.agree(question):
+            raise DeviceError("port", f"{self._doubt}: nothing was written")
+        if self._port is not None and self._port.kind == BRIDGE:
+            self._port = None  # the prompt of that board comes at a port of its own
 
     def _write_uf2(self, image: Image) -> None:
         if self._port is not None and self._runs:
