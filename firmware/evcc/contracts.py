@@ -227,7 +227,7 @@ class Contracts:
         if not old:
             contracts.append(contract)
         journal = [key for key in self._journal if key != contract.key]
-        name, old_name = _chain_file(contract.key), old and _chain_file(old.key)
+        name, old_name = _chain_file(contract.key), _chain_file(old.key) if old else ""
         self.envelopes.settle(dh_point, OPENED)
         try:
             pause()
