@@ -3,8 +3,9 @@
 import builtins
 import os
 
-from evcc.ports import files
+from evcc.ports import files, slots
 from evcc.ports.files import Files, StoreError
+from evcc.ports.slots import SlotFiles
 from helpers import raises
 
 
@@ -58,8 +59,11 @@ class _File:
     def __exit__(self, *unused):
         self.file.close()
 
-    def read(self):
-        return self.file.read()
+    def read(self, *length):
+        return self.file.read(*length)
+
+    def seek(self, place):
+        self.file.seek(place)
 
     def write(self, data):
         self.scene.tick()
@@ -84,14 +88,14 @@ def _remove(folder):
     os.rmdir(folder)
 
 
-def _write(store, scene):
-    files.os = scene
-    files.open = scene.open
+def _write(store, scene, port=files):
+    port.os = scene
+    port.open = scene.open
     try:
         store.write("slots", b"new" * 100)
     finally:
-        files.os = os
-        del files.open
+        port.os = os
+        del port.open
 
 
 def _attempt(folder, at, error):
@@ -177,6 +181,12 @@ def test_a_write_that_was_cut_short_without_an_error_is_one():
     store = Files(folder)
     store.write("slots", b"old")
     raises(StoreError, "full", _write, store, _Scene(lost=1))
+    assert store.read("slots") == b"old"
+    _remove(folder)
+    folder = _folder()
+    store = SlotFiles(folder)
+    store.write("slots", b"old")
+    raises(StoreError, "full", _write, store, _Scene(lost=1), slots)
     assert store.read("slots") == b"old"
     _remove(folder)
 
