@@ -73,7 +73,7 @@ def test_the_folder_is_reused_by_the_next_start(tmp_path: Path, softhsm: Path):
         maker = running.bearer("OEM")
         roots = running.http.get("/v1/root/rootCerts", headers=maker).json()
         announced[-1]["roots"] = roots
-        assert "another sandbox is using it" in refusal(*options)
+        assert "another command is using it" in refusal(*options)
         assert running.end() == 130
     first, second = announced
     for role in ROLES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import threading
 from contextlib import ExitStack
@@ -11,10 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evcc.vault import VaultError
-from plugvault.ecosystem import Ecosystem
+from plugvault import file_lock
+from plugvault.ecosystem import CALLERS, Ecosystem
 from plugvault.ecosystem import folder as folder_module
 from plugvault.ecosystem.authorities import LABELS, SOON, Authorities
-from plugvault.ecosystem.folder import Folder, FolderError, making, sandbox_lock
+from plugvault.ecosystem.folder import Folder, FolderError, making, sandbox_lock, write
 from plugvault.pki import path
 from world import DAY, NOW
 
@@ -172,21 +174,29 @@ def test_a_start_beside_a_sandbox_issues_nothing_and_writes_no_secret(
         assert world.station.certificate != before
 
 
+def make_clients(folder: Path, count: int) -> None:
+    clients = {caller.name: ["id", "secret"] for caller in CALLERS[:count]}
+    write(folder / "secrets.json", json.dumps({"clients": clients}).encode())
+
+
 def test_a_first_start_waits_for_another_one_that_makes_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     folder = tmp_path / "eco"
     with sandbox_lock(folder):
         monkeypatch.setattr(folder_module, "PATIENCE", 0.2)
-        with pytest.raises(OSError, match="another process is making it"), making(folder):
-            pass
+        for made in range(len(CALLERS)):  # the maker of the folder stores one after the other
+            make_clients(folder, made)
+            with pytest.raises(OSError, match="another process is making it"), making(folder):
+                pass
+        assert not caplog.messages
         monkeypatch.setattr(folder_module, "PATIENCE", 20.0)
-        maker = threading.Timer(
-            0.3, lambda: (folder / "secrets.json").write_text('{"clients": {}}')
-        )
+        monkeypatch.setattr(file_lock, "SILENCE", 0.1)
+        maker = threading.Timer(0.6, make_clients, (folder, len(CALLERS)))
         maker.start()
         with making(folder) as issues:
             assert not issues
         maker.join()
+    assert caplog.messages == [f"another process is making {folder}: waiting up to 20 s for it"]
     with making(folder) as issues:
         assert issues

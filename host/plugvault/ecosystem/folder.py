@@ -12,6 +12,7 @@ folder; any number may read it.
 
 import errno
 import json
+import logging
 import os
 import secrets
 import time
@@ -26,8 +27,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from evcc.errors import EvccError
 from plugvault import file_lock, json_file
+from plugvault.ecosystem.companies import CALLERS
 from plugvault.tokens import Hsm, Token, TokenStore, VaultError
 from plugvault.tokens.selection import TokenConfiguration
+
+log = logging.getLogger("plugvault.ecosystem.folder")
 
 T = TypeVar("T")
 SECRETS = "secrets.json"
@@ -186,13 +190,14 @@ def _description(configuration: TokenConfiguration) -> str:
 
 @contextmanager
 def sandbox_lock(directory: Path) -> Iterator[None]:
-    """Hold the lock of a folder, made when missing, so that one sandbox at a time uses it. Raises
-    OSError."""
+    """Hold the lock of a folder, made when missing, so that one sandbox, or another command that
+    changes the folder, uses it at a time. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         descriptor = file_lock.acquire(directory, timeout=0)
     except TimeoutError as error:
-        raise OSError(errno.EBUSY, "another sandbox is using it", str(directory)) from error
+        reason = "another command is using it, such as a sandbox, or a station that is starting"
+        raise OSError(errno.EBUSY, reason, str(directory)) from error
     try:
         yield
     finally:
@@ -204,11 +209,16 @@ def making(directory: Path) -> Iterator[bool]:
     """Hold the lock of a folder, made when missing, while its missing parts are made. False, and
     nothing may be made, while a sandbox or another process holds it and the folder is complete.
     Raises OSError when an incomplete folder stays locked for `PATIENCE` seconds."""
-    deadline = time.monotonic() + PATIENCE
+    begun, is_told = time.monotonic(), False
     with ExitStack() as stack:
         while not (is_ours := _holds(stack, directory)) and not _is_complete(directory):
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > PATIENCE:
                 raise OSError(errno.EBUSY, "another process is making it", str(directory))
+            if waited > file_lock.SILENCE and not is_told:
+                is_told = True
+                text = "another process is making %s: waiting up to %.0f s for it"
+                log.warning(text, directory, PATIENCE)
             time.sleep(_LOOK)
         yield is_ours
 
@@ -225,9 +235,10 @@ def _holds(stack: ExitStack, directory: Path) -> bool:
 
 
 def _is_complete(directory: Path) -> bool:
-    """Whether the folder has the credentials of its roles, which are made last."""
+    """Whether the folder has the credentials of all its roles, which are made last."""
     file = directory / SECRETS
-    return file.exists() and "clients" in _read(file)
+    clients = _read(file).get("clients", {}) if file.exists() else {}
+    return all(caller.name in clients for caller in CALLERS)
 
 
 def write(file: Path, content: bytes) -> None:
