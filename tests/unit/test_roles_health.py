@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from fixtures.fleet import until
 from plugvault.backoff import Backoff
 from plugvault.roles import health as health_module
 from plugvault.roles.health import BACK, GONE, LOST, Health, HealthEvent
@@ -64,6 +65,34 @@ def test_observer_that_is_too_slow_loses_events_and_stops_no_loop(
         goes_on.set()
     assert seen == ["0", "1", "2"]
     assert "too slow" in caplog.text
+
+
+def test_an_observer_that_closes_gets_the_waiting_events_and_its_thread_ends(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """However many events wait for it, and although its owner closes too."""
+    monkeypatch.setattr(health_module, "EVENTS", 2)
+    goes_on = threading.Event()
+    seen: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def observe(event: HealthEvent) -> None:
+        threads.append(threading.current_thread())
+        goes_on.wait(30)
+        health.close()
+        seen.append(event.subject)
+
+    health = Health(observe)
+    health.tell(GONE, "0")
+    until(lambda: threads, "the observer is called")
+    for number in range(1, 3):
+        health.tell(GONE, str(number))
+    goes_on.set()
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+    assert seen == ["0", "1", "2"]
+    for _ in range(5):
+        health.close()
 
 
 def test_a_lasting_state_is_told_when_it_begins_and_when_it_changes():

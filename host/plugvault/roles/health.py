@@ -42,11 +42,13 @@ class Health(Closeable):
     """The failing loops and the latest events. Safe to use from several threads.
 
     `observe(event)`: called for each event, in order, in a thread of its own. `events`: the latest
-    ones. `close()` when done: the observer then gets the events that still wait for it.
+    ones. `close()` when done: the observer then gets the events that still wait for it. The
+    observer may call it too, and gets those events after its return.
     """
 
     def __init__(self, observe: Callable[[HealthEvent], None] | None = None) -> None:
-        self._unobserved: queue.Queue[HealthEvent | None] = queue.Queue(EVENTS)
+        # Without a limit of its own, so that `close` need not wait for room.
+        self._unobserved: queue.SimpleQueue[HealthEvent | None] = queue.SimpleQueue()
         self._observer: threading.Thread | None = None
         if observe is not None:
             self._observer = threading.Thread(
@@ -59,10 +61,11 @@ class Health(Closeable):
         self.events: list[HealthEvent] = []
 
     def close(self) -> None:
-        observer = self._observer
-        if observer is not None and observer is not threading.current_thread():
-            self._unobserved.put(None)
-            observer.join()
+        if self._observer is None:
+            return
+        self._unobserved.put(None)
+        if self._observer is not threading.current_thread():
+            self._observer.join()
 
     @property
     def failing(self) -> dict[str, str]:
@@ -70,8 +73,7 @@ class Health(Closeable):
         return self._loops.reasons
 
     def fails(self, loop: str, error: Exception) -> None:
-        """Note that a turn of a loop has failed. An unexpected error is logged with its
-        traceback."""
+        """Note that a turn of a loop has failed: see `FailingLoops`."""
         self._loops.fails(loop, error)
 
     def works(self, loop: str) -> None:
@@ -87,13 +89,13 @@ class Health(Closeable):
         event = HealthEvent(name, subject, text)
         with self._lock:
             bounded.append(self.events, EVENTS, event)
+            is_lost = self._unobserved.qsize() >= EVENTS
+            if self._observer is not None and not is_lost:
+                self._unobserved.put(event)
         level = logging.INFO if name in (BACK, WORKS) else logging.WARNING
         log.log(level, "%s: %s", subject, f"{name}: {text}" if text else name)
-        if self._observer is not None:
-            try:
-                self._unobserved.put_nowait(event)
-            except queue.Full:
-                log.error("the observer is too slow, and does not get the event")
+        if is_lost:
+            log.error("the observer is too slow, and does not get the event")
 
     def _deliver(self, observe: Callable[[HealthEvent], None]) -> None:
         while (event := self._unobserved.get()) is not None:
