@@ -1,5 +1,10 @@
 """The failing loops of a process. A loop that fails waits, and tries again: its first failure and
-its first success after that are news, the same failure again is none."""
+its first success after that are news, the same failure again is none.
+
+Failures are the same by their type and, for an EvccError, its `reason`: a text may have a number
+that differs each time. Each kind is news once until the loop works, so that two kinds by turns, or
+any number of turns, cannot flood the log.
+"""
 
 import logging
 import threading
@@ -10,6 +15,7 @@ from evcc.errors import EvccError
 log = logging.getLogger("plugvault.failing")
 
 FAILING, WORKS = "failing", "works"  # a loop fails; it works again
+_Kind = tuple[type[Exception], str]  # of a failure: its type, and the reason of an EvccError
 
 
 def log_event(name: str, loop: str, reason: str) -> None:
@@ -20,14 +26,15 @@ def log_event(name: str, loop: str, reason: str) -> None:
 class FailingLoops:
     """The loops that fail now. Safe to use from several threads.
 
-    `tell(name, loop, reason)`: called with FAILING at a loop's first failure, and with WORKS and
-    "" at its first success after that. It must not wait.
+    `tell(name, loop, reason)`: called with FAILING at a loop's first failure of each kind, and
+    with WORKS and "" at its first success after that. It must not wait.
     """
 
     def __init__(self, tell: Callable[[str, str, str], None] = log_event) -> None:
         self.tell = tell
         self._lock = threading.Lock()
         self._failing: dict[str, str] = {}
+        self._told: dict[str, set[_Kind]] = {}
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -36,25 +43,37 @@ class FailingLoops:
             return dict(self._failing)
 
     def fails(self, loop: str, error: Exception) -> None:
-        """Note that a turn of a loop has failed. An unexpected error is logged with its
-        traceback."""
-        reason = str(error) or type(error).__name__
+        """Note that a turn of a loop has failed. An unexpected error is logged with its traceback
+        when its kind is news."""
+        reason, kind = str(error) or type(error).__name__, _kind(error)
+        with self._lock:
+            self._failing[loop] = reason
+            told = self._told.setdefault(loop, set())
+            is_known = kind in told
+            told.add(kind)
+        if is_known:
+            return
         if not isinstance(error, EvccError):
             log.error("%s", loop, exc_info=error)
-        with self._lock:
-            is_known = loop in self._failing
-            self._failing[loop] = reason
-        if not is_known:
-            self.tell(FAILING, loop, reason)
+        self.tell(FAILING, loop, reason)
 
     def works(self, loop: str) -> None:
         """Note that a turn of a loop has succeeded."""
         with self._lock:
-            was_failing = self._failing.pop(loop, None) is not None
+            was_failing = self._end(loop)
         if was_failing:
             self.tell(WORKS, loop, "")
 
     def ends(self, loop: str) -> None:
         """Note that a loop has ended as intended."""
         with self._lock:
-            self._failing.pop(loop, None)
+            self._end(loop)
+
+    def _end(self, loop: str) -> bool:
+        """Forget the failures of a loop. Returns whether it was failing."""
+        self._told.pop(loop, None)
+        return self._failing.pop(loop, None) is not None
+
+
+def _kind(error: Exception) -> _Kind:
+    return type(error), error.reason if isinstance(error, EvccError) else ""
