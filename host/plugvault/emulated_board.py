@@ -177,6 +177,10 @@ class EmulatedBoard(Startable):
         """Connect GPIO `pin` to ground, or leave it open as it was. Resets do not change it."""
         self._command("ground", pin=pin, connected=connected)
 
+    def wait_for_end(self) -> None:
+        """Wait until the emulator ends by itself. Raises BoardError("died")."""
+        self._wait(lambda: False, None, "")
+
     def stop(self) -> None:
         """End the emulator; the flash file stays. The end of the context does the same."""
         self.close()
@@ -191,12 +195,13 @@ class EmulatedBoard(Startable):
         self._wait(lambda: request in self._answers, _ANSWER_TIMEOUT, "the emulator is silent")
         return self._answers.pop(request)
 
-    def _wait(self, condition: Callable[[], bool], timeout: float, failure: str) -> None:
+    def _wait(self, condition: Callable[[], bool], timeout: float | None, failure: str) -> None:
+        """timeout: seconds, None without end."""
         with self._changed:
             self._changed.wait_for(lambda: self._failure is not None or condition(), timeout)
             if condition():
                 return
-        raise self._failure or BoardError("timeout", f"{failure} within {timeout:.0f} s")
+        raise self._failure or BoardError("timeout", f"{failure} within {timeout or 0:.0f} s")
 
     def _read(self) -> None:
         """Answers and events of the emulator, until its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from serial import SerialException
 
 from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import CONTROL, QUEUES, SESSION, VAULT, LinkError, Mux, weight
@@ -95,6 +97,38 @@ def test_an_error_of_any_kind_in_the_line_is_told_to_the_callers(
         with pytest.raises(BenchError, match="a bug of the line"):
             bench.request("status", 20.0)
         assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (
+            SerialException("device reports readiness to read but returned no data"),
+            "port has ended",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_a_pulled_cable_is_told_to_the_callers_in_words_and_logs_no_traceback(
+    error: OSError,
+    words: str,
+    ends: tuple[Any, Line],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    stream, line = ends
+    with Bench(stream) as bench:
+
+        def gone(*_: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(stream, "read", gone)
+        line.send(CONTROL, b"{}")
+        line.flush()
+        with pytest.raises(BenchError, match=f"lost: closed: .*{words}$"):
+            bench.request("status", 20.0)
+        assert "Errno" not in str(bench.failure)
+    assert caplog.records == []
 
 
 def test_last_bytes_of_a_station_never_reach_the_next_session(ends: tuple[Any, Line]):

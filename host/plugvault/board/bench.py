@@ -72,7 +72,7 @@ class BoardBench(Startable):
             stream = open_serial(board.link, board.baud)
         except PortError as error:
             raise explain_refusal(board.link) from error
-        bench = Bench(stream, self._observe, service.socket_path)
+        bench = Bench(stream, self._observe, service.socket_path, self._lost)
         self.bench = self._stack.enter_context(bench)
         self.request, self.charge = bench.request, bench.charge
         self.bridge_session, self.traffic = bench.bridge_session, bench.traffic
@@ -100,6 +100,10 @@ class BoardBench(Startable):
                     raise DeviceError(
                         "silent", f"{self.board.link}: {_UNANSWERED}{last}"
                     ) from None
+
+    def _lost(self, error: PortError) -> BenchError:
+        cause = "it takes no bytes" if error.reason == "timeout" else "the line has ended"
+        return BenchError("lost", f"{self.board.link}: {cause}. Is the adapter still plugged in?")
 
     def maker(self, key: Key, car: bytes | None = None) -> Maker:
         """The maker's end of the channel: see `Bench.maker`. Each answer may take `REQUEST`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,9 @@ _CUSTODY = (
 )
 _STATUS = ("pcid", "certified", "custody", "region", "anchors", "charging", "locked", "revocation")
 _FOREVER = 1e7  # seconds
+_LOOK = 0.5  # seconds between two looks at the line, while no line of the log comes
+_UNREAD = 10_000  # lines that wait for the reader of stdout; later ones are dropped
+_Lines = queue.Queue[tuple[str, str]]  # (channel, text)
 _CONTRACT = ("emaid", "operator", "not_after", "custody", "active", "lost")
 
 
@@ -299,20 +303,31 @@ def log(
 
     JSON: a line each, {"channel": "event" or "log", "text"}.
     """
+    lines: _Lines = queue.Queue(_UNREAD)
 
-    def show(channel: str, text: str) -> None:
-        line = json.dumps({"channel": channel, "text": text})
-        typer.echo(line if as_json else f"{channel:<6} {printable(text)}")
+    def observe(channel: str, text: str) -> None:
+        with contextlib.suppress(queue.Full):  # stdout is not read: the link must not wait for it
+            lines.put_nowait((channel, text))
 
     with stoppable(), reported(as_json):
         board = _board(port, link, data)
-        with BoardBench(board, show, answer=0):
-            _wait(seconds)
+        with BoardBench(board, observe, answer=0) as bench:
+            for channel, text in _until(lines, bench, _FOREVER if seconds is None else seconds):
+                line = json.dumps({"channel": channel, "text": text})
+                typer.echo(line if as_json else f"{channel:<6} {printable(text)}")
 
 
-def _wait(seconds: float | None) -> None:
-    """Wait so many seconds; None: without end."""
-    time.sleep(_FOREVER if seconds is None else seconds)
+def _until(lines: _Lines, bench: BoardBench, seconds: float) -> Iterator[tuple[str, str]]:
+    """The lines as they come, until the time is over. Raises the error of a line that is lost,
+    after the last ones."""
+    end = time.monotonic() + seconds
+    while bench.bench.failure is None and (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(queue.Empty):
+            yield lines.get(timeout=min(left, _LOOK))
+    for _ in range(lines.qsize()):
+        yield lines.get()
+    if bench.bench.failure is not None:
+        raise bench.bench.failure
 
 
 @app.command()
@@ -341,7 +356,8 @@ def simulate(
     """Run an emulated Pico with the module on it, as two serial ports, until Ctrl-C.
 
     Its flash is kept in the folder of --data. The other commands find the board there, in another
-    terminal. JSON, as soon as it is ready: {"prompt", "link", "uid"}.
+    terminal. JSON, as soon as it is ready: {"prompt", "link", "uid"}. Ends with an error when the
+    emulator ends by itself.
     """
     from plugvault.board import simulated
 
@@ -363,4 +379,4 @@ def simulate(
             typer.echo(f"prompt  {ready['prompt']}\nlink    {ready['link']}")
             typer.echo(f"In another terminal: plugvault {then}{option}. Ctrl-C ends the board.")
         with contextlib.suppress(KeyboardInterrupt):
-            _wait(None)
+            emulated.wait_for_end()

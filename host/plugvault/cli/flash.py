@@ -218,6 +218,8 @@ def reported(as_json: bool) -> Iterator[None]:
     """End a command with exit status 1 and the error, on stderr or as JSON."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # stdout has no reader any more: `app.main` ends without a word
     except (EvccError, OSError) as error:
         reason = error.reason if isinstance(error, EvccError) else "io"
         detail = words.of(error)

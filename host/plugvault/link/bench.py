@@ -104,6 +104,11 @@ class Bench:
         self._station.close()
         self._stack.close()
 
+    @property
+    def failure(self) -> EvccError | None:
+        """The error that every call raises; None while the line is there."""
+        return self._failure
+
     def fail(self, error: EvccError) -> None:
         """Let every waiting and every later call raise `error`. A second error is ignored."""
         with self._changed:

@@ -184,6 +184,8 @@ class LinkEndpoint:
 def _as_port_error(error: Exception) -> PortError:
     if isinstance(error, PortError):
         return error
+    if isinstance(error, OSError):  # a cable that was pulled
+        return PortError("closed", error.strerror or "the port has ended")
     log.error("the line has ended", exc_info=error)
     return PortError("closed", f"{type(error).__name__}: {error}")
 
