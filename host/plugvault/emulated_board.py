@@ -205,13 +205,17 @@ class EmulatedBoard(Startable):
 
     def _read(self) -> None:
         """Answers and events of the emulator, until its end."""
-        with contextlib.suppress(ConnectionError):
+        cause = ""
+        try:
             for line in self._control.makefile("rb"):
                 self._take(json.loads(line))
+        except ConnectionError:
+            pass
+        except OSError as error:  # a line that cannot be opened
+            cause = f"{error.strerror}. "
         with self._changed:
-            self._failure = BoardError(
-                "died", self._stderr.read_text(encoding="utf-8", errors="replace")[-2000:]
-            )
+            last = self._stderr.read_text(encoding="utf-8", errors="replace")[-2000:]
+            self._failure = BoardError("died", cause + last)
             self._changed.notify_all()
 
     def _take(self, message: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import pty
 import queue
 import select
 import socket
+import termios
 import threading
 import tty
 from concurrent.futures import Future
@@ -125,7 +126,7 @@ class PtyLine(Closeable):
                 if what == "open":
                     self._open()
                 done.set_result(None)
-            except OSError as error:  # the requester's, which would wait without end
+            except Exception as error:  # noqa: BLE001 - the requester would wait without end
                 done.set_exception(error)
             if what == "end":
                 return True
@@ -134,13 +135,16 @@ class PtyLine(Closeable):
     def _open(self) -> None:
         master, slave = pty.openpty()
         self._terminal = master, slave
-        # The slave stays open here: a program that closes it hangs up nothing, and echo stays off.
-        tty.setraw(slave)
-        os.set_blocking(master, False)
         try:
+            # The slave stays open here: a program that closes it hangs up nothing, and echo stays
+            # off.
+            tty.setraw(slave)
+            os.set_blocking(master, False)
             self.path.symlink_to(os.ttyname(slave))
-        except OSError:
+        except Exception as error:
             self._drop()
+            if isinstance(error, termios.error):  # it is no OSError
+                raise OSError(*error.args) from error
             raise
 
     def _hang_up(self) -> None:
