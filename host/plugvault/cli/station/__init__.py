@@ -65,6 +65,8 @@ def station(options: Options) -> None:
             run = Run(options, faults, local, supplied, view, capture)
             stack.enter_context(view)
             asyncio.run(run.until_the_end())
+        except BrokenPipeError:
+            raise  # stdout has no reader any more: `app.main` ends without a word
         except (EvccError, OSError, ValueError) as error:
             text = f"The station does not run: {literal(words.of(error))}"
             console.print(text, style="red", soft_wrap=True)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from evcc.network import sdp
@@ -38,6 +39,8 @@ class Run:
         self._count = itertools.count(1)
         self._numbers: dict[tuple[int, int], int] = {}  # of the open connections
         self._renewal: AbstractContextManager[object] = nullcontext()
+        self._over = asyncio.Event()
+        self._error: OSError | None = None  # of the display
         kinds = {
             Security.ON: (sdp.TLS,),
             Security.OFF: (sdp.NO_TLS,),
@@ -70,8 +73,8 @@ class Run:
         )
 
     async def until_the_end(self) -> None:
-        """Serve until a signal, or with --once until the first session has ended."""
-        self._over = asyncio.Event()
+        """Serve until a signal, or with --once until the first session has ended. Raises the
+        error of a display that fails."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._over.set)
@@ -80,7 +83,7 @@ class Run:
             for station in self._stations.values():
                 await station.start()
             ports = {kind: station.port for kind, station in self._stations.items()}
-            discovery = Discovery(self._local, ports, self._view.searched, self._capture)
+            discovery = Discovery(self._local, ports, self._searched, self._capture)
             await discovery.start()
             self._view.ready(
                 {
@@ -93,6 +96,8 @@ class Run:
             )
             with self._renewal:
                 await self._over.wait()
+            if self._error is not None:
+                raise self._error
         finally:
             if discovery is not None:
                 discovery.close()
@@ -103,8 +108,19 @@ class Run:
         """The sessions of both servers are numbered together."""
         if (kind, number) not in self._numbers:
             self._numbers[kind, number] = next(self._count)
-        self._view.report(self._numbers[kind, number], report)
+        self._show(self._view.report, self._numbers[kind, number], report)
         if isinstance(report, Ended | TurnedAway):
             del self._numbers[kind, number]
         if isinstance(report, Ended) and self._options.once:
+            self._over.set()
+
+    def _searched(self, vehicle: str, asks_for_tls: bool, told_tls: bool) -> None:
+        self._show(self._view.searched, vehicle, asks_for_tls, told_tls)
+
+    def _show(self, show: Callable[..., None], *facts: object) -> None:
+        """A display that fails ends the station, and not the session of a vehicle."""
+        try:
+            show(*facts)
+        except OSError as error:
+            self._error = self._error or error
             self._over.set()

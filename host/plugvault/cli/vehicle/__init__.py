@@ -69,6 +69,8 @@ def vehicle(options: Options) -> None:
         stack.enter_context(stoppable())
         try:
             ok = _run(stack, options, view, console)
+        except BrokenPipeError:
+            raise  # stdout has no reader any more: `app.main` ends without a word
         except (EvccError, DemoError, OSError, ValueError) as error:
             text = f"The vehicle does not charge: {literal(words.of(error))}"
             console.print(text, style="red", soft_wrap=True)
@@ -101,17 +103,23 @@ def _run(stack: ExitStack, options: Options, view: View, console: Console) -> bo
 
 
 class _Shown:
-    """The events of a session that is running, for the display; others are not shown."""
+    """The events of a session that is running, for the display; others are not shown. A display
+    that fails lets the session end, and its error is raised then."""
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._error: OSError | None = None
         self._is_running, self._closed = False, threading.Event()
 
     def observe(self, channel: str, text: str) -> None:
         if not self._is_running:
             return
         name, _, rest = text.partition(" ") if channel == "event" else (channel, "", text)
-        self._view.observe(channel, name, rest)
+        if self._error is None:
+            try:
+                self._view.observe(channel, name, rest)
+            except OSError as error:  # not for this thread, which is the link's
+                self._error = error
         if name == "closed":
             self._closed.set()
 
@@ -122,6 +130,8 @@ class _Shown:
     def __exit__(self, *_: object) -> None:
         self._closed.wait(_SHOWN)  # the last event is shown a little later than the end
         self._is_running = False
+        if self._error is not None:
+            raise self._error
 
 
 def _session(options: Options, car: Car, view: View, shown: _Shown) -> bool:
