@@ -22,8 +22,8 @@ from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
 from plugvault.board.firmware import Image
 from plugvault.board.flash import Flash, Wishes
-from plugvault.board.folder import Boards
-from plugvault.board.ports import BRIDGE, SerialPort
+from plugvault.board.folder import Board, Boards
+from plugvault.board.ports import BRIDGE, PROMPT, SerialPort
 from plugvault.board.ports import OTHER as OTHER_KIND
 
 MAKER, OTHER = b"\x04" + bytes(64), b"\x04" + bytes([1]) * 64
@@ -58,6 +58,64 @@ def test_refused_board_is_unchanged_and_runs_again(
     assert unix_board.transports[-1].restarted
     assert unix_board.files() == before
     assert not (tmp_path / "data").exists()
+
+
+def recorded_link(tmp_path: Path, link: str, **fields: str) -> Boards:
+    """The folder of a board whose link is recorded."""
+    boards = Boards(tmp_path / "data")
+    boards.make(dataclasses.replace(PICO, uid=UID)).save(link=link, **fields)
+    return boards
+
+
+@pytest.mark.parametrize("link", ["/dev/null", "/dev/../dev/null"])
+def test_one_port_as_prompt_and_link_is_refused_before_the_board_is_touched(
+    unix_board: UnixBoard, tmp_path: Path, link: str
+) -> None:
+    for wishes in ({}, {"firmware": tmp_path / "pico.uf2"}):
+        with pytest.raises(DeviceError, match=r"one port, .*`plugvault flash PROMPT --link LINK`"):
+            flash(unix_board, tmp_path, Record(), port="/dev/null", link=link, **wishes)
+    assert unix_board.transports == []
+    assert not (tmp_path / "data").exists()
+
+
+def test_link_that_is_the_only_port_of_a_prompt_is_refused_before_the_board_is_touched(
+    unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pico = SerialPort("/dev/null", PROMPT, "MicroPython", "E661", 0x2E8A)
+    monkeypatch.setattr(ports, "find", lambda: [pico])
+    with pytest.raises(DeviceError, match="one port"):
+        flash(unix_board, tmp_path, Record(), port=None, link="/dev/null")
+    assert unix_board.transports == []
+
+
+def test_recorded_link_that_is_the_boards_prompt_now_is_refused_before_anything_is_written(
+    unix_board: UnixBoard, tmp_path: Path, softhsm: Path
+) -> None:
+    boards = recorded_link(tmp_path, "unix://prompt", prompt="unix://before")
+    before = unix_board.files()
+    with pytest.raises(DeviceError, match="one port"):
+        flash(unix_board, tmp_path, Record(), link=None)
+    assert unix_board.files() == before
+    assert [board.prompt for board in boards.all()] == ["unix://before"]
+
+
+def test_link_replaces_the_recorded_one_only_after_the_modules_answer(
+    unanswered: None, unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = recorded_link(tmp_path, "unix://before")
+    answering = flash_module.BoardBench
+
+    def silent(board: Board) -> None:
+        assert board.link == "unix://link"
+        raise DeviceError("silent", "no answer")
+
+    monkeypatch.setattr(flash_module, "BoardBench", silent)
+    with pytest.raises(DeviceError, match="silent"):
+        flash(unix_board, tmp_path, Record())
+    assert [board.link for board in boards.all()] == ["unix://before"]
+    monkeypatch.setattr(flash_module, "BoardBench", answering)
+    flash(unix_board, tmp_path, Record())
+    assert [board.link for board in boards.all()] == ["unix://link"]
 
 
 def test_user_who_does_not_agree_to_erase_ends_the_command_before_the_board_is_touched(

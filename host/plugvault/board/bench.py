@@ -15,7 +15,7 @@ from typing import Any
 from evcc.ports.stream import PortError
 from plugvault.board.errors import DeviceError
 from plugvault.board.folder import Board
-from plugvault.board.ports import explain_refusal
+from plugvault.board.ports import explain_refusal, require_two
 from plugvault.contexts import Startable
 from plugvault.link.bench import Bench, BenchError
 from plugvault.link.endpoint import open_serial
@@ -31,7 +31,8 @@ _DAMAGED = "start: damaged: "
 _EMPTY_CAR = "`plugvault flash --erase-car` makes the board an empty car, without its keys"
 _UNANSWERED = (
     "the module does not answer. Is the adapter's RX at the board's TX, its TX at RX, and ground"
-    " at ground? `plugvault board reset` starts the module again, `plugvault board log` shows it"
+    " at ground? Is it the board's adapter? Another one is named by --link PORT. `plugvault board"
+    " reset` starts the module again, `plugvault board log` shows it"
 )
 
 
@@ -58,6 +59,7 @@ class BoardBench(Startable):
         board = self.board
         if not board.link:
             raise DeviceError("port", f"which port is the link of {board.uid}? --link PORT")
+        require_two(board.prompt, board.link)
         self._stack.enter_context(board.locked())
         # The path of a socket must be short; the board's folder may be long.
         short = self._stack.enter_context(temporary_folder())

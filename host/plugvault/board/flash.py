@@ -80,6 +80,7 @@ class Flash:
         self._opened = opened
         self._stack = contextlib.ExitStack()
         self._world: Ecosystem | None = None
+        self._link: dict[str, Any] = {}  # fields of the board
         self._chosen_uart: BoardUart | None = None
 
     def __enter__(self) -> Self:
@@ -93,6 +94,8 @@ class Flash:
 
         After every failure the board has its old files or the new ones, and runs them.
         """
+        if self.wishes.port and self.wishes.link:
+            ports.require_two(self.wishes.port, self.wishes.link)
         self._agree_to_erase()
         port = None
         if self.wishes.firmware is not None:
@@ -101,6 +104,7 @@ class Flash:
                 return  # a dry run ends before the board is another one
         found = ports.find()
         port = port or self._choose_prompt(found)
+        ports.require_two(port.device, self.wishes.link or "")
         try:
             board = self._with_prompt(port, found)
         except DeviceError as error:
@@ -211,21 +215,21 @@ class Flash:
         return described
 
     def _prepare(self, described: Facts, port: SerialPort, found: list[SerialPort]) -> Board:
-        """The board in this computer's folder, with its ports; its maker and the speed of its link
-        are not stored yet."""
+        """The board in this computer's folder, with its prompt; its maker and the speed of its
+        link are not stored yet. A link that was stored before stays until the module has answered
+        at another one."""
         board = self.boards.make(described)
         link = ports.choose_link(self.wishes.link or board.link or None, found, port.device)
         if link is None:
             link = self.report.choose_port("Which port is the board's link?", found)
         if link is None:
             raise DeviceError("port", "which port is the board's link? --link PORT")
+        ports.require_two(port.device, link)
+        board = board.save(prompt=port.device, serial_number=port.serial_number)
         numbers = {other.device: other.serial_number for other in found}
-        board = board.save(
-            prompt=port.device,
-            serial_number=port.serial_number,
-            link=link,
-            link_number=numbers.get(link, ""),
-        )
+        self._link = {"link": link, "link_number": numbers.get(link, "")}
+        if not board.link:
+            board = board.save(**self._link)
         return replace(board, baud=self._uart(described).baud, maker=self._maker().hex())
 
     @functools.cached_property
@@ -363,10 +367,12 @@ class Flash:
 
     def _answer(self, board: Board) -> None:
         """Wait for the module; give it the time over the maker's channel, which keeps it."""
+        board = replace(board, **self._link)
         with contextlib.ExitStack() as stack:
             with self.report.during("answer", f"waiting for the module at {board.link}"):
                 bench = stack.enter_context(BoardBench(board))
                 status = bench.status()
+            board.save()
             self.report.step("answer", f"{status['runtime']} at {board.link}")
             if self._world is not None:
                 self._tell_of_another_car(board, status)

@@ -125,6 +125,16 @@ def named(device: str, ports: Sequence[SerialPort]) -> SerialPort:
     return SerialPort(device, OTHER, "named port")
 
 
+def require_two(prompt: str, link: str) -> None:
+    """Raise DeviceError("port") where a board's prompt and its link are one port."""
+    if link and os.path.realpath(prompt) == os.path.realpath(link):
+        raise DeviceError(
+            "port",
+            f"prompt and link are one port, {link}. The prompt is MicroPython's port, and the link"
+            " that of the adapter at the board's UART: `plugvault flash PROMPT --link LINK`",
+        )
+
+
 def with_serial_number(number: str, ports: Sequence[SerialPort]) -> SerialPort | None:
     """The only port of a USB device with this serial number, under its present name; None without
     one. Many adapters have the same number, "0001"."""

@@ -8,6 +8,7 @@ import queue
 import shlex
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,21 +54,25 @@ _CONTRACT = ("emaid", "operator", "not_after", "custody", "active", "lost")
 
 
 def _board(port: str | None, link: str | None, data: Path | None) -> Board:
-    """The board of the options, with the names that its ports have now."""
+    """The board of the options, with the names that its ports have now. A link of the options is
+    stored when the module has answered there (`_answering`)."""
     found = ports.find()
     board = Boards(data or default_folder()).find(port, found)
     if link is None:
         return board
     device = ports.named(link, found)
-    return board.save(link=device.device, link_number=device.serial_number)
+    ports.require_two(board.prompt, device.device)
+    return replace(board, link=device.device, link_number=device.serial_number)
 
 
 @contextlib.contextmanager
-def _answering(board: Board) -> Iterator[BoardBench]:
-    """The bench of a board whose module has answered."""
+def _answering(board: Board, link: str | None) -> Iterator[BoardBench]:
+    """The bench of a board whose module has answered. link: of the options, which is stored."""
     with contextlib.ExitStack() as stack:
         with waiting_user("answer", f"waiting for the module at {board.link}"):
             bench = stack.enter_context(BoardBench(board))
+        if link is not None:
+            board.save()
         yield bench
 
 
@@ -75,7 +80,7 @@ def _answering(board: Board) -> Iterator[BoardBench]:
 def _bench(
     port: str | None, link: str | None, data: Path | None, as_json: bool
 ) -> Iterator[BoardBench]:
-    with stoppable(), reported(as_json), _answering(_board(port, link, data)) as bench:
+    with stoppable(), reported(as_json), _answering(_board(port, link, data), link) as bench:
         yield bench
 
 
@@ -87,7 +92,7 @@ def _maker(
     folder = data or default_folder()
     with stoppable(), reported(as_json):
         board = _board(port, link, data)
-        with ecosystem(folder) as world, _answering(board) as bench:
+        with ecosystem(folder) as world, _answering(board, link) as bench:
             yield BoardMaker(world, board, bench)
 
 
@@ -339,7 +344,7 @@ def reset(
         board = _board(port, link, data)
         with board.locked(), Repl(board.prompt, soft_reset=False) as repl:
             repl.reset()
-        with _answering(board) as bench:
+        with _answering(board, link) as bench:
             answer = bench.status()
             _show(as_json, answer, f"{answer['runtime']} answers at {board.link}")
 

@@ -1,0 +1,100 @@
+"""The link that a command of `plugvault board` names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from fixtures.unix_board import PICO
+from plugvault.board.bench import BoardBench
+from plugvault.board.errors import DeviceError
+from plugvault.board.folder import Board, Boards
+from plugvault.cli import board as board_command
+
+
+@pytest.fixture
+def boards(tmp_path: Path, softhsm: Path) -> Boards:
+    """The folder of a board with a module."""
+    boards = Boards(tmp_path / "data")
+    boards.make(PICO).save(prompt="unix://prompt", link="unix://link", maker="04")
+    return boards
+
+
+class Answering:
+    """A bench whose module answers. `links`: of every bench."""
+
+    links: list[str]
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.links.append(board.link)
+
+    def __enter__(self) -> Answering:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def status(self) -> dict[str, Any]:
+        return {"runtime": "micropython", "contracts": [], "vault": "link"}
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> type[Answering]:
+    Answering.links = []
+    monkeypatch.setattr(board_command, "BoardBench", Answering)
+    return Answering
+
+
+def run(boards: Boards, *arguments: str) -> Result:
+    """`plugvault board` with these arguments."""
+    return CliRunner().invoke(board_command.app, [*arguments, "--data", str(boards.data)])
+
+
+def recorded(boards: Boards) -> str:
+    (board,) = boards.all()
+    return board.link
+
+
+def test_link_that_is_the_boards_prompt_is_refused(
+    boards: Boards, answering: type[Answering]
+) -> None:
+    result = run(boards, "status", "--link", "unix://prompt", "--json")
+    assert "prompt and link are one port" in json.loads(result.stdout)["error"]["detail"]
+    assert (answering.links, recorded(boards)) == ([], "unix://link")
+
+
+def test_recorded_link_that_is_the_boards_prompt_is_refused_at_once(boards: Boards) -> None:
+    (board,) = boards.all()
+    with (
+        pytest.raises(DeviceError, match="one port"),
+        BoardBench(board.save(link="unix://prompt")),
+    ):
+        pass
+
+
+def test_link_of_the_options_is_recorded_after_the_modules_answer(
+    boards: Boards, answering: type[Answering]
+) -> None:
+    assert run(boards, "status", "--link", "unix://other").exit_code == 0
+    assert (answering.links, recorded(boards)) == (["unix://other"], "unix://other")
+
+
+def test_link_of_the_options_is_not_recorded_where_no_module_answers(
+    boards: Boards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def silent(board: Board) -> Iterator[None]:
+        raise DeviceError("silent", "no answer")
+        yield
+
+    monkeypatch.setattr(board_command, "BoardBench", silent)
+    assert run(boards, "status", "--link", "unix://other").exit_code == 1
+    assert recorded(boards) == "unix://link"
