@@ -54,7 +54,7 @@ def sign(parts: list, sign) -> dict:
         "SignatureMethod": {"Algorithm": ECDSA_SHA256},
         "Reference": references,
     }
-    value = sign(signed_info_digest(info))
+    value = sign(digest("SignedInfo", info, False, "xmldsig"))  # the deepest call
     return {"SignedInfo": info, "SignatureValue": {"value": value}}
 
 
