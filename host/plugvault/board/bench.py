@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evcc.ports.stream import PortError
+from plugvault.board import simulated
 from plugvault.board.errors import DeviceError
 from plugvault.board.folder import Board
 from plugvault.board.ports import explain_refusal, require_two
@@ -105,7 +106,10 @@ class BoardBench(Startable):
 
     def _lost(self, error: PortError) -> BenchError:
         cause = "it takes no bytes" if error.reason == "timeout" else "the line has ended"
-        return BenchError("lost", f"{self.board.link}: {cause}. Is the adapter still plugged in?")
+        question = "Is the adapter still plugged in?"
+        if simulated.is_port(self.board.data, self.board.link):
+            cause, question = "the emulated board has ended", simulated.START
+        return BenchError("lost", f"{self.board.link}: {cause}. {question}")
 
     def maker(self, key: Key, car: bytes | None = None) -> Maker:
         """The maker's end of the channel: see `Bench.maker`. Each answer may take `REQUEST`

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from plugvault.board import bytecode, configuration, copying, erasure, facts, ports
+from plugvault.board import bytecode, configuration, copying, erasure, facts, ports, simulated
 from plugvault.board.bench import BoardBench
 from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
@@ -94,6 +94,10 @@ class Flash:
 
         After every failure the board has its old files or the new ones, and runs them.
         """
+        if self.wishes.port:
+            prompt = self.boards.prompt_of(self.wishes.port, ports.find())
+            self.wishes = replace(self.wishes, port=prompt or self.wishes.port)
+            simulated.require_running(self.boards.data, self.wishes.port or "")
         if self.wishes.port and self.wishes.link:
             ports.require_two(self.wishes.port, self.wishes.link)
         self._agree_to_erase()
@@ -193,7 +197,12 @@ class Flash:
         try:
             return ports.choose_prompt(self.wishes.port, found)
         except DeviceError:
-            if self.wishes.port or not found:
+            emulated = simulated.running(self.boards.data)
+            if self.wishes.port:
+                raise
+            if emulated and all(port.kind != ports.PROMPT for port in found):
+                return ports.named(emulated.prompt, found)
+            if not found:
                 raise
             chosen = self.report.choose_port("Which port is the board's prompt?", found)
             if chosen is None:
@@ -219,7 +228,10 @@ class Flash:
         link are not stored yet. A link that was stored before stays until the module has answered
         at another one."""
         board = self.boards.make(described)
-        link = ports.choose_link(self.wishes.link or board.link or None, found, port.device)
+        emulated = simulated.running(self.boards.data)
+        is_emulated = emulated is not None and emulated.prompt == port.device
+        known = emulated.link if emulated and is_emulated else board.link
+        link = ports.choose_link(self.wishes.link or known or None, found, port.device)
         if link is None:
             link = self.report.choose_port("Which port is the board's link?", found)
         if link is None:

@@ -62,6 +62,11 @@ class Board:
     key: str = field(default="", repr=False)
     pin: str = field(default="", repr=False)
 
+    @property
+    def data(self) -> Path:
+        """The folder of --data."""
+        return self.folder.parents[1]
+
     def save(self, **changes: Any) -> "Board":
         """Store the board with these changes, and return it."""
         board = replace(self, **changes)
@@ -110,6 +115,11 @@ class Board:
         )
 
 
+def _with(name: str, boards: list[Board]) -> Board | None:
+    """The first board with this number or port, which need not be there now."""
+    return next((b for b in boards if name in (b.uid, b.prompt, b.link)), None)
+
+
 def _description(chosen: TokenConfiguration | None) -> str:
     return f"{chosen.location.label} of {chosen.location.module}" if chosen else ""
 
@@ -149,17 +159,23 @@ class Boards:
                 return boards[0]
             if not boards:
                 raise DeviceError(
-                    "state", f"no board in {self.data}: `plugvault flash` comes first"
+                    "state",
+                    f"no board in {self.data}: `plugvault flash` comes first or, without hardware,"
+                    " `plugvault board simulate`",
                 )
             names = "; ".join(f"{board.uid} at {board.prompt}" for board in boards)
             raise DeviceError("port", f"several boards: name one as PORT. There are: {names}")
-        devices = {port, port if port in [b.uid for b in boards] else named(port, found).device}
-        for board in boards:
-            if devices & {board.uid, board.prompt, board.link}:
-                return board
+        board = _with(port, boards) or _with(named(port, found).device, boards)
+        if board is not None:
+            return board
         raise DeviceError(
             "state", f"{port} is no board of {self.data}: `plugvault flash {port}` comes first"
         )
+
+    def prompt_of(self, uid: str, found: list[SerialPort]) -> str | None:
+        """The prompt of the board with this chip number; None for text that is no such number.
+        Raises: DeviceError("state")."""
+        return next((b.ports(found).prompt for b in self.all() if b.uid == uid), None)
 
     def make(self, facts: Facts) -> Board:
         """The stored board of these facts; a new one gets a token and a key.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.board import ports
+from plugvault.board import ports, simulated
 from plugvault.board.bench import BoardBench
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Board, Boards, default_folder
@@ -59,6 +59,7 @@ def _board(port: str | None, link: str | None, data: Path | None) -> Board:
     found = ports.find()
     board = Boards(data or default_folder()).find(port, found)
     if link is None:
+        simulated.require_running(board.data, board.link)
         return board
     device = ports.named(link, found)
     ports.require_two(board.prompt, device.device)
@@ -147,7 +148,11 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
             typer.echo(json.dumps({"boards": rows, "ports": listed}, indent=1))
             return
         columns = ("uid", "machine", "prompt", "link", "pcid", "here")
-        _rows(columns, rows, "No board yet: `plugvault flash`")
+        _rows(
+            columns,
+            rows,
+            "No board yet: `plugvault flash` or, without hardware, `plugvault board simulate`",
+        )
         _rows(names, listed, "No USB serial port here")
 
 
@@ -364,10 +369,8 @@ def simulate(
     terminal. JSON, as soon as it is ready: {"prompt", "link", "uid"}. Ends with an error when the
     emulator ends by itself.
     """
-    from plugvault.board import simulated
-
     folder = data or default_folder()
-    flash_file = folder / "simulated-pico.bin"
+    flash_file = folder / simulated.FLASH
     with stoppable(), reported(as_json), simulated.board(flash_file, new or empty) as emulated:
         ready = {"prompt": emulated.serial_port, "link": emulated.uart}
         if not empty:

@@ -30,7 +30,8 @@ from plugvault.printable import printable, printable_lines
 Port = Annotated[
     str | None,
     typer.Argument(
-        help="The serial port of the board's MicroPython prompt.", show_default="the only board"
+        help="The serial port of the board's MicroPython prompt, or the number of its chip.",
+        show_default="the only board",
     ),
 ]
 LinkPort = Annotated[
