@@ -118,6 +118,148 @@ def test_link_replaces_the_recorded_one_only_after_the_modules_answer(
     assert [board.link for board in boards.all()] == ["unix://link"]
 
 
+class Interrupting(Record):
+    """A user who presses Ctrl-C at a step, a wait or a file of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(self._press)
+        self._name = name
+
+    def _press(self, name: str) -> None:
+        if name == self._name:
+            raise KeyboardInterrupt
+
+    def step(self, name: str, text: str) -> None:
+        super().step(name, text)
+        self._press(name)
+
+
+FILES = {"boot.py": b"boot", "main.py": b"main", "switch.py": b"switch"}
+
+
+@pytest.mark.usefixtures("unanswered")
+@pytest.mark.parametrize(
+    "name, left",
+    [
+        ("board", "nothing was changed on the board; the same command begins again"),
+        (
+            "boot.py",
+            "the board runs what it had before; the same command copies the rest",
+        ),
+        ("copied", "the new files are on the board; the same command does the rest"),
+        ("answer", "the new files are on the board; the same command does the rest"),
+    ],
+)
+def test_interrupted_user_is_told_the_state_of_the_board_and_the_next_step(
+    name: str,
+    left: str,
+    unix_board: UnixBoard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bytecode, "module", lambda facts: FILES)
+    record = Interrupting(name)
+    with pytest.raises(KeyboardInterrupt):
+        flash(unix_board, tmp_path, record)
+    assert record.warnings == [f"interrupted: {left}"]
+    is_copied = name in ("copied", "answer")
+    assert (unix_board.files().get("main.py") == b"main") == is_copied
+
+
+@pytest.mark.usefixtures("unanswered")
+def test_user_who_interrupts_after_the_last_file_is_told_of_both_possible_states(
+    unix_board: UnixBoard, tmp_path: Path
+) -> None:
+    record = Interrupting("vault-key")
+    with pytest.raises(KeyboardInterrupt):
+        flash(unix_board, tmp_path, record)
+    assert record.warnings == [f"interrupted: {flash_module._SWITCHING}"]
+
+
+@pytest.mark.usefixtures("unanswered")
+def test_user_who_interrupts_before_a_file_is_copied_is_told_what_is_to_come(
+    unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copying.copy
+    for left, name in ((flash_module._COPYING, "vault-key"), (flash_module._SWITCHING, "")):
+        monkeypatch.setattr(copying, "copy", interrupt)
+        record = Record()
+        with pytest.raises(KeyboardInterrupt):
+            flash(unix_board, tmp_path, record)
+        assert record.warnings == [f"interrupted: {left}"]
+        if name:  # the second run has nothing to copy
+            monkeypatch.setattr(copying, "copy", copy)
+            with pytest.raises(KeyboardInterrupt):
+                flash(unix_board, tmp_path, Interrupting(name))
+
+
+def interrupt(*arguments: object) -> None:
+    """What is called when the user presses Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_interrupted_user_is_not_told_that_a_board_with_new_firmware_is_unchanged(
+    is_written: bool, unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = SerialPort("unix://prompt", OTHER_KIND, "")
+    writer = SimpleNamespace(check=lambda: SimpleNamespace(chip="RP2040"), write=interrupt)
+    if is_written:
+        writer.write = lambda image: port
+    monkeypatch.setattr(flash_module, "MicroPython", lambda *arguments: writer)
+    record = Interrupting("board")
+    with pytest.raises(KeyboardInterrupt):
+        flash(unix_board, tmp_path, record, firmware=tmp_path / "pico.uf2")
+    left = [f"interrupted: {flash_module._FIRMWARE}"] if is_written else []
+    assert record.warnings == left
+
+
+@pytest.mark.usefixtures("unanswered")
+def test_files_of_an_interrupted_copy_are_counted_by_themselves(
+    unix_board: UnixBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytecode, "module", lambda facts: FILES)
+    with pytest.raises(KeyboardInterrupt):
+        flash(unix_board, tmp_path, Interrupting("boot.py"))
+    texts: list[str] = []
+    record = Record()
+    monkeypatch.setattr(record, "step", lambda name, text: texts.append(text))
+    flash(unix_board, tmp_path, record)
+    (text,) = [text for text in texts if "to copy" in text]
+    assert text.startswith("4 to copy (")
+    assert text.endswith(", 0 to remove, 0 are there already, 1 from an interrupted copy")
+
+
+@pytest.mark.usefixtures("unanswered")
+@pytest.mark.parametrize(
+    "status, next_step",
+    [
+        ({"certified": False}, "provision"),
+        ({"certified": True, "pcid": "WVWPOTHER", "contracts": []}, "provision"),
+        ({"certified": True, "pcid": "WVWPOWN", "contracts": []}, "install"),
+        ({"certified": True, "pcid": "WVWPOWN", "contracts": [{}]}, "authorize"),
+    ],
+)
+def test_next_step_is_the_first_one_that_the_car_lacks(
+    status: dict[str, Any],
+    next_step: str,
+    unix_board: UnixBoard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextlib.contextmanager
+    def bench(board: Board) -> Iterator[Any]:
+        yield SimpleNamespace(status=lambda: {"runtime": "micropython", **status})
+
+    recorded_link(tmp_path, "unix://link", pcid="WVWPOWN")
+    monkeypatch.setattr(flash_module, "BoardBench", bench)
+    chosen = Wishes(port="unix://prompt", link="unix://link", uart=UART, maker=MAKER)
+    opened = lambda device, soft_reset: unix_board.repl()  # noqa: E731
+    with Flash(Boards(tmp_path / "data"), chosen, Record(), opened) as run:
+        run.run()
+    assert run.next_step == next_step
+
+
 def test_user_who_does_not_agree_to_erase_ends_the_command_before_the_board_is_touched(
     unix_board: UnixBoard, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,16 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from fixtures.flashing import Record
 from fixtures.unix_board import PICO
+from plugvault.board import repl
 from plugvault.board.bench import BoardBench
 from plugvault.board.errors import DeviceError
+from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Board, Boards
 from plugvault.cli import board as board_command
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -98,3 +104,30 @@ def test_link_of_the_options_is_not_recorded_where_no_module_answers(
     monkeypatch.setattr(board_command, "BoardBench", silent)
     assert run(boards, "status", "--link", "unix://other").exit_code == 1
     assert recorded(boards) == "unix://link"
+
+
+@pytest.mark.parametrize("name", ["status", "provision", "log", "reset"])
+def test_board_whose_first_flash_was_interrupted_is_to_be_flashed_before_it_is_used(
+    boards: Boards, name: str
+) -> None:
+    (board,) = boards.all()
+    board.save(maker="")
+    result = run(boards, name)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"state: the module is not on the board {PICO.uid}")
+    assert "`plugvault flash`" in result.stderr
+
+
+def test_swapped_ports_are_told_in_their_order_before_the_board_is_touched(
+    boards: Boards,
+) -> None:
+    wishes = Wishes(port="unix://link", link="unix://prompt")
+    with Flash(boards, wishes, Record()) as flash, pytest.raises(DeviceError) as caught:
+        flash.run()
+    assert "`plugvault flash unix://prompt --link unix://link`" in caught.value.detail
+
+
+def test_ports_without_a_prompt_are_told_with_their_order_and_the_place_of_the_way_out() -> None:
+    assert "`plugvault flash PROMPT --link LINK`" in repl._SILENT
+    (file,) = re.findall(r"boot\.py \((\S+)\)", repl._SILENT)
+    assert "The way out" in (ROOT / file).read_text()

@@ -1,6 +1,7 @@
 """A development board: found, flashed with the module, and used over its link.
 
     ports           the serial ports of this computer, and the boards behind them
+    own_ports       the ports of boards that are known, and of the emulated one
     repl            a board's MicroPython prompt, over mpremote's transport
     facts           what a board is, and whether the module can run on it
     bytecode        the module's files, compiled for the board

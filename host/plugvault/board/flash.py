@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from plugvault.board import bytecode, configuration, copying, erasure, facts, ports, simulated
+from plugvault.board import bytecode, configuration, copying, erasure, facts, own_ports, ports
 from plugvault.board.bench import BoardBench
 from plugvault.board.configuration import BoardUart
 from plugvault.board.errors import DeviceError
@@ -35,6 +35,12 @@ _FAT = (
     ' safe. This makes one, and erases all files: mpremote connect %s exec --no-follow "import os,'
     " pyb, machine; os.umount('/flash'); os.VfsLfs2.mkfs(pyb.Flash(start=0)); machine.reset()\""
 )
+# The state of the board after an interruption.
+_NOTHING = "nothing was changed on the board; the same command begins again"
+_FIRMWARE = "MicroPython is on the board; the same command without --firmware does the rest"
+_COPYING = "the board runs what it had before; the same command copies the rest"
+_SWITCHING = "the board has its old files or all new ones; the same command does the rest"
+_COPIED = "the new files are on the board; the same command does the rest"
 _CLOCK = "from evcc.ports import board\nboard.set_clock(%d)"
 
 
@@ -63,7 +69,8 @@ class Wishes:
 class Flash:
     """One run, while the context lasts. opened(port, soft_reset): the board's prompt.
 
-    `result`: the record of the work, as `--json` prints it.
+    `result`: the record of the work, as `--json` prints it. `next_step`: the command of
+    `plugvault board` that makes sense then.
     """
 
     def __init__(
@@ -77,9 +84,11 @@ class Flash:
         self.wishes = wishes
         self.report = report
         self.result: dict[str, Any] = {}
+        self.next_step = "provision"
         self._opened = opened
         self._stack = contextlib.ExitStack()
         self._world: Ecosystem | None = None
+        self._left = _NOTHING  # by an interruption now
         self._link: dict[str, Any] = {}  # fields of the board
         self._chosen_uart: BoardUart | None = None
 
@@ -92,14 +101,19 @@ class Flash:
     def run(self) -> None:
         """Do the whole work. Raises: DeviceError, VaultError.
 
-        After every failure the board has its old files or the new ones, and runs them.
+        After every failure the board has its old files or the new ones, and runs them. After an
+        interruption the user is told which.
         """
-        if self.wishes.port:
-            prompt = self.boards.prompt_of(self.wishes.port, ports.find())
-            self.wishes = replace(self.wishes, port=prompt or self.wishes.port)
-            simulated.require_running(self.boards.data, self.wishes.port or "")
-        if self.wishes.port and self.wishes.link:
-            ports.require_two(self.wishes.port, self.wishes.link)
+        try:
+            self._run()
+        except (KeyboardInterrupt, SystemExit):
+            if self._left:
+                self.report.warn(f"interrupted: {self._left}")
+            raise
+
+    def _run(self) -> None:
+        prompt = own_ports.checked(self.wishes.port, self.wishes.link, self.boards)
+        self.wishes = replace(self.wishes, port=prompt)
         self._agree_to_erase()
         port = None
         if self.wishes.firmware is not None:
@@ -184,7 +198,9 @@ class Flash:
             text = "nothing was written; the rest is seen after the firmware is written"
             self.report.step("dry run", text)
             return None
+        self._left = ""  # `MicroPython` has its own words
         port = micropython.write(image)
+        self._left = _FIRMWARE
         self.report.step(
             "firmware", f"{path.name} is on the board, which answers at {port.device}"
         )
@@ -197,11 +213,11 @@ class Flash:
         try:
             return ports.choose_prompt(self.wishes.port, found)
         except DeviceError:
-            emulated = simulated.running(self.boards.data)
             if self.wishes.port:
                 raise
-            if emulated and all(port.kind != ports.PROMPT for port in found):
-                return ports.named(emulated.prompt, found)
+            emulated = own_ports.emulated_prompt(self.boards, found)
+            if emulated is not None:
+                return emulated
             if not found:
                 raise
             chosen = self.report.choose_port("Which port is the board's prompt?", found)
@@ -228,10 +244,8 @@ class Flash:
         link are not stored yet. A link that was stored before stays until the module has answered
         at another one."""
         board = self.boards.make(described)
-        emulated = simulated.running(self.boards.data)
-        is_emulated = emulated is not None and emulated.prompt == port.device
-        known = emulated.link if emulated and is_emulated else board.link
-        link = ports.choose_link(self.wishes.link or known or None, found, port.device)
+        known = own_ports.known_link(port.device, board.link, self.boards)
+        link = ports.choose_link(self.wishes.link or known, found, port.device)
         if link is None:
             link = self.report.choose_port("Which port is the board's link?", found)
         if link is None:
@@ -310,8 +324,9 @@ class Flash:
         }
         self.report.step(
             "files",
-            f"{len(changes.changed)} to copy ({changes.size:,} bytes), {len(changes.removed)} to"
-            f" remove, {changes.unchanged} are there already",
+            f"{len(changes.changed) - len(changes.staged)} to copy ({changes.size:,} bytes),"
+            f" {len(changes.removed)} to remove, {changes.unchanged} are there already"
+            + (f", {len(changes.staged)} from an interrupted copy" if changes.staged else ""),
         )
         return changes
 
@@ -324,9 +339,12 @@ class Flash:
         def copied(path: str, size: int) -> None:
             nonlocal done
             done += size
+            self._left = _COPYING if done < changes.size else _SWITCHING
             self.report.file(path, done, changes.size)
 
+        self._left = _COPYING if changes.size else _SWITCHING
         copying.copy(repl, changes, copied)
+        self._left = _COPIED
         if changes:
             self.report.step("copied", "every file is there, checked by its SHA-256")
 
@@ -394,7 +412,9 @@ class Flash:
                 if self.wishes.erase_contracts:
                     self.result["erased"] = maker.erase_contracts()
                     self.report.step("erased", f"{len(self.result['erased'])} contracts")
-            self.result["status"] = bench.status()
+            status = self.result["status"] = bench.status()
+        if status["certified"] and status["pcid"] == board.pcid:
+            self.next_step = "authorize" if status["contracts"] else "install"
         self.result["uid"], self.result["link"] = board.uid, board.link
 
     def _tell_of_another_car(self, board: Board, status: Mapping[str, Any]) -> None:

@@ -28,9 +28,10 @@ _READ_TIMEOUT = 30.0  # seconds of silence in the middle of an exchange
 _REPLUG_TIMEOUT = 30.0
 _CHUNK = 512  # bytes of a file in one script, four characters each at most
 _SILENT = (
-    "no MicroPython prompt. Press the board's reset button and try again at once; if its main.py"
-    " holds the prompt, start with the way out of boot.py (host/docs/board.md). A board without"
-    " MicroPython takes --firmware FILE"
+    "no MicroPython prompt. Is it the port of the prompt? `plugvault flash PROMPT --link LINK`:"
+    " the adapter at the board's UART is LINK. Press the board's reset button and try again at"
+    " once; if its main.py holds the prompt, start with the way out of boot.py"
+    " (firmware/README.md). A board without MicroPython takes --firmware FILE"
 )
 
 # An STM32 has no file system at "/", for which `os.statvfs` then gives zeros. Its current folder

@@ -16,6 +16,7 @@ import typer
 
 from plugvault.board import ports, simulated
 from plugvault.board.bench import BoardBench
+from plugvault.board.errors import DeviceError
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Board, Boards, default_folder
 from plugvault.board.maker import BoardMaker, ecosystem
@@ -58,6 +59,12 @@ def _board(port: str | None, link: str | None, data: Path | None) -> Board:
     stored when the module has answered there (`_answering`)."""
     found = ports.find()
     board = Boards(data or default_folder()).find(port, found)
+    if not board.maker:
+        raise DeviceError(
+            "state",
+            f"the module is not on the board {board.uid}: the first `plugvault flash` did not come"
+            " to its end. The same command again completes it",
+        )
     if link is None:
         simulated.require_running(board.data, board.link)
         return board

@@ -211,7 +211,7 @@ def flash(options: FlashOptions) -> None:
         elif not options.dry_run:
             data = f" --data {shlex.quote(str(options.data))}" if options.data else ""
             port = run.result["board"]["port"]
-            typer.echo(f"Done. Next: `plugvault board provision {port}{data}`")
+            typer.echo(f"Done. Next: `plugvault board {run.next_step} {port}{data}`")
 
 
 @contextmanager
