@@ -14,6 +14,7 @@ from pathlib import Path
 log = logging.getLogger("plugvault.file_lock")
 
 SILENCE = 2.0  # seconds of a wait until it is told
+_COMMAND = 100  # characters of a command line that are shown
 _INTERVAL = 0.001  # seconds between two attempts, at first
 _LONGEST_INTERVAL = 0.05
 
@@ -43,6 +44,26 @@ def acquire(path: Path, timeout: float | None = None) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def holder(path: Path) -> str:
+    """Another process that has the locked file open, as " (process 12: plugvault …)"; "" where the
+    system does not tell."""
+    real = os.path.realpath(path)
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # of another user, or it has ended
+            files = (process / "fd").iterdir() if process.name != str(os.getpid()) else ()
+            if any(os.path.realpath(file) == real for file in files):
+                return f" (process {process.name}: {_command(process)})"
+    return ""
+
+
+def _command(process: Path) -> str:
+    """The command line of a process, without the interpreter."""
+    words = os.fsdecode((process / "cmdline").read_bytes()).split("\0")[:-1]
+    if len(words) > 1 and "python" in Path(words[0]).name:
+        del words[0]
+    return " ".join([Path(words[0]).name, *words[1:]])[:_COMMAND] if words else "ended"
 
 
 def _wait(descriptor: int, path: Path, timeout: float | None) -> None:

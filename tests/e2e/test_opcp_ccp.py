@@ -257,6 +257,7 @@ def told(backend: Backend, vehicle: Vehicle) -> list[Json]:
 def test_every_cause_has_the_same_answer_and_only_the_administrators_learn_it(
     backend: Backend, vehicle: Vehicle, caplog: pytest.LogCaptureFixture
 ):
+    caplog.set_level(logging.INFO, "plugvault.opcp")
     root = backend.ecosystem.v2g_root
     unknown, without_root = backend.vehicle(), backend.vehicle()
     gone = backend.ask(OEM, "DELETE", f"/v1/oem/provCerts/{unknown.pcid}")
@@ -277,6 +278,9 @@ def test_every_cause_has_the_same_answer_and_only_the_administrators_learn_it(
         assert (payload["cause"], payload["pcid"]) == (cause, car.pcid)
         assert payload["remedy"] == CAUSES[cause].remedy
         assert f"no contract for {car.pcid}: {cause}: {CAUSES[cause].meaning}" in caplog.text
+    cause = CAUSES["no-contract"]  # it has no circumstances
+    assert f"no-contract: {cause.meaning} {cause.remedy}\n" in caplog.text
+    assert "''" not in caplog.text
 
 
 def test_a_flood_of_refusals_is_a_bounded_number_of_events(

@@ -73,6 +73,13 @@ def test_lines_are_shown_until_the_time_is_over(module: Module) -> None:
     sender.join()
     assert result.exit_code == 0
     assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["one", "two"]
+    assert result.stderr == ""
+
+
+def test_time_without_a_line_is_told_with_the_next_step_and_not_on_stdout(module: Module) -> None:
+    result = CliRunner().invoke(board_command.app, ["log", "--json", "--seconds", "0.2"])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("No line came. `plugvault board status` asks")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["text", "json"])

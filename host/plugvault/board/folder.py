@@ -82,7 +82,10 @@ class Board:
         try:
             descriptor = file_lock.acquire(self.folder, timeout=0)
         except TimeoutError as error:
-            raise DeviceError("state", f"another command uses the board {self.uid}") from error
+            who = file_lock.holder(self.folder)
+            raise DeviceError(
+                "state", f"another command uses the board {self.uid}{who}: wait for its end"
+            ) from error
         try:
             yield
         finally:

@@ -6,25 +6,30 @@ a board.
 """
 
 import contextlib
+import errno
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from evcc.ids import IdError
+from plugvault import file_lock
 from plugvault.board.bench import BoardBench
 from plugvault.board.errors import DeviceError
 from plugvault.board.folder import Board
 from plugvault.ecosystem import EVSE, WMI, Ecosystem
 from plugvault.ecosystem.folder import sandbox_lock
-from plugvault.roles import regions
+from plugvault.roles import health, regions
 from plugvault.roles.backend import Backend
 from plugvault.roles.client import OpcpError
 from plugvault.roles.work_queue import DONE, INSTALL
 from plugvault.station import Offer, Station, StationSettings
-from plugvault.telematics import ContractStatus, Maker
+from plugvault.telematics import ContractStatus, Maker, TelematicsError
 
 REGION = "EU"
+_LIST = "`plugvault board contracts` lists its contracts"
 _COUNTRY, _ORGANISATION = "DE", "Example Cars"
 _INSTALLATION = 180.0  # seconds: a board that verifies by itself takes some 20
 _OF_A_CHARGE = ("charging", "charged", "paused", "resumed")  # events of the module
@@ -42,7 +47,10 @@ def ecosystem(data: Path) -> Iterator[Ecosystem]:
         try:
             stack.enter_context(sandbox_lock(data))
         except OSError as error:
-            raise DeviceError("state", f"{data}: {error.strerror or error}") from error
+            detail = f"{data}: {error.strerror or error}"
+            if error.errno == errno.EBUSY:
+                detail += f"{file_lock.holder(data)}: wait for its end, or end it"
+            raise DeviceError("state", detail) from error
         yield stack.enter_context(Ecosystem(data, is_locked=True))
 
 
@@ -135,19 +143,21 @@ class BoardMaker:
     def choose(self, emaid: str) -> None:
         """Make a contract the customer's choice, in the pool and in the board. A contract that the
         pool does not have is chosen in the board alone."""
-        with self._backend() as backend:
-            try:
-                backend.choose(self._pcid(), emaid)
-            except OpcpError as error:
-                if error.status != 404:
-                    raise
-        self.connect().choose_contract(emaid)
+        with _named(emaid):
+            with self._backend() as backend:
+                try:
+                    backend.choose(self._pcid(), emaid)
+                except OpcpError as error:
+                    if error.status != 404:
+                        raise
+            self.connect().choose_contract(emaid)
 
     def remove(self, emaid: str) -> None:
         """Remove a contract from the board, until the customer chooses it again."""
-        with self._backend() as backend:
-            backend.remove(self._pcid(), emaid)
-        self.connect().remove_contract(emaid)
+        with _named(emaid):
+            with self._backend() as backend:
+                backend.remove(self._pcid(), emaid)
+            self.connect().remove_contract(emaid)
 
     def erase_contracts(self) -> list[str]:
         """Remove every contract from the board, as `remove` does, and destroy every other key
@@ -158,8 +168,21 @@ class BoardMaker:
         self.connect().discard_keys()
         return emaids
 
-    def _backend(self) -> Backend:
-        return Backend(self._world.oem, self.board.folder / "maker.sqlite")
+    @contextlib.contextmanager
+    def _backend(self) -> Iterator[Backend]:
+        """The maker's backend. The error of a lost line is not in its log: the call that waits
+        raises it, too."""
+
+        def is_of_another_error(record: logging.LogRecord) -> bool:
+            failure = self._bench.bench.failure
+            return failure is None or str(failure) not in record.getMessage()
+
+        health.log.addFilter(is_of_another_error)
+        try:
+            with Backend(self._world.oem, self.board.folder / "maker.sqlite") as backend:
+                yield backend
+        finally:
+            health.log.removeFilter(is_of_another_error)
 
     def install(self) -> dict[str, Any]:
         """A new contract of operator B, over the air: from the pool's event to the board."""
@@ -221,12 +244,25 @@ class BoardMaker:
             sessions.append(({"charge": {"mode": charge}, "resume": True}, "charged"))
         for wish, _ in sessions:
             wish["time_factor"] = timeouts
-        events = self._charge(emaid, sessions=sessions)
+        try:
+            events = self._charge(emaid, sessions=sessions)
+        except DeviceError as error:
+            raise self._without_contract(emaid, error) from error
         name, text = _require(("authorized", None), events)
         answer: dict[str, Any] = {"event": name, "emaid": text, "evse": EVSE}
         if charge is not None:
             answer["charge"] = [name for name, _ in events if name in _OF_A_CHARGE]
         return answer
+
+    def _without_contract(self, emaid: str | None, error: DeviceError) -> DeviceError:
+        """The error of a session, with the next step where a contract is missing."""
+        if not self._bench.status()["contracts"]:
+            cause = "the board has no contract. `plugvault board install` makes and installs one"
+        elif emaid is not None and "failed no-contract" in error.detail:
+            cause = f"the board has no contract {emaid}. {_LIST}"
+        else:
+            return error
+        return DeviceError("state", f"{cause}. ({error.detail})")
 
     def _charge(
         self,
@@ -269,6 +305,19 @@ class BoardMaker:
         pcid = self._pcid()
         self._certified_key(pcid)
         return pcid
+
+
+@contextlib.contextmanager
+def _named(emaid: str) -> Iterator[None]:
+    """Name the contract in the errors about its EMAID. Raises: DeviceError("config" | "state")."""
+    try:
+        yield
+    except IdError as error:
+        raise DeviceError("config", f"{emaid!r}: {error.detail}. {_LIST}") from error
+    except TelematicsError as error:
+        if (error.reason, error.detail) != ("refused", "not-found"):
+            raise
+        raise DeviceError("state", f"the board has no contract {emaid}. {_LIST}") from error
 
 
 def _other_car(pcid: str, cause: str) -> DeviceError:

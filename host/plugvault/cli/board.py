@@ -46,6 +46,10 @@ _CUSTODY = (
     "The board's keys are in a token on this computer, over the link: a bench, and no car. A"
     " secure element on the board is their place in one."
 )
+_NO_LINE = (
+    "No line came. `plugvault board status` asks the module for an answer; --link PORT names"
+    " another link"
+)
 _STATUS = ("pcid", "certified", "custody", "region", "anchors", "charging", "locked", "revocation")
 _FOREVER = 1e7  # seconds
 _LOOK = 0.5  # seconds between two looks at the line, while no line of the log comes
@@ -180,7 +184,9 @@ def status(
             return
         typer.echo(printable(f"{answer['runtime']} on {bench.board.machine}"))
         for name in (*_STATUS, "time", "clock"):
-            typer.echo(f"{name:<11} {printable(_cell(name, answer.get(name)))}")
+            value = printable(_cell(name, answer.get(name)))
+            of_key = ", of the provisioning key" if name == "custody" and value != "-" else ""
+            typer.echo(f"{name:<11} {value}{of_key}")
         _rows(_CONTRACT, answer["contracts"], "no contract yet")
         _tell_custody(answer["vault"])
 
@@ -329,9 +335,13 @@ def log(
     with stoppable(), reported(as_json):
         board = _board(port, link, data)
         with BoardBench(board, observe, answer=0) as bench:
+            is_silent = True
             for channel, text in _until(lines, bench, _FOREVER if seconds is None else seconds):
+                is_silent = False
                 line = json.dumps({"channel": channel, "text": text})
                 typer.echo(line if as_json else f"{channel:<6} {printable(text)}")
+        if is_silent:
+            typer.echo(_NO_LINE, err=True)
 
 
 def _until(lines: _Lines, bench: BoardBench, seconds: float) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from plugvault.cli.folders import stoppable
 from plugvault.cli.table import literal
 from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.demo import show
+from plugvault.demo.board import SIMULATED
 from plugvault.demo.record import DemoError, DemoRecord
 from plugvault.demo.walkthrough import Walkthrough, choose_runtime
 from plugvault.printable import printable_lines
@@ -48,9 +49,10 @@ def demo(
             help="Interpreter of the car's module. Default: MicroPython if there is one."
         ),
     ] = None,
-    link: Annotated[LinkName, typer.Option(help="Wire between the car and the host.")] = (
-        LinkName.serial
-    ),
+    link: Annotated[
+        LinkName | None,
+        typer.Option(help="Wire between the car and the host. Default: serial."),
+    ] = None,
     board: Annotated[
         str | None,
         typer.Option(
@@ -75,12 +77,13 @@ def demo(
     With --token the car's keys are in a token of your own. It must hold no car's keys, and holds
     none after the run.
     """
+    _check_board(board, board_link, runtime or link)
     if keep:
         keep = _new_folder(keep)
     console = Console(stderr=as_json)
     record = DemoRecord(None if as_json else show.Terminal(console, verbose))
     ports = (board, board_link) if board else None
-    error = _run(record, (runtime, link, ports), keep, token_options)
+    error = _run(record, (runtime, link or LinkName.serial, ports), keep, token_options)
     data = record.as_data()
     if keep:
         data["kept"] = str(keep)
@@ -93,6 +96,17 @@ def demo(
     else:
         show.summary(console, data)
     raise typer.Exit(0 if data["ok"] else 1)
+
+
+def _check_board(board: str | None, board_link: str | None, of_a_process: object) -> None:
+    """Refuse options that would have no effect. Raises: typer.BadParameter."""
+    if board is not None and of_a_process is not None:
+        raise typer.BadParameter(
+            "a board has its own interpreter and line: no --runtime and no --link with --board."
+            " --board-link names the port of its link"
+        )
+    if board_link is not None and board in (None, SIMULATED):
+        raise typer.BadParameter("--board-link is the link of a board: say --board PORT, too")
 
 
 def _run(

@@ -248,10 +248,9 @@ def _tell_refused(
     within_limits = not _REFUSALS.wait(caller.client_id)
     level = logging.WARNING if within_limits else logging.INFO
     cause = CAUSES[error.cause]
-    text = "no contract for %s: %s: %s %r %s"
-    log.log(
-        level, text, request.pcid, error.cause, cause.meaning, error.circumstances, cause.remedy
-    )
+    details = f" {error.circumstances!r}" if error.circumstances else ""
+    text = "no contract for %s: %s: %s%s %s"
+    log.log(level, text, request.pcid, error.cause, cause.meaning, details, cause.remedy)
     if not within_limits:
         return
     _REFUSALS.spend(caller.client_id)

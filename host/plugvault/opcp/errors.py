@@ -85,7 +85,9 @@ def install(app: FastAPI) -> None:
     async def _pool(_: Request, error: PoolError) -> JSONResponse:
         note = ""
         if isinstance(error, WithheldError):
-            note = f"{error.cause} {error.circumstances!r}"
+            note = error.cause
+            if error.circumstances:
+                note += f" {error.circumstances!r}"
         return answer(STATUS[error.reason], error.detail.splitlines(), note=note)
 
     @app.exception_handler(RequestError)
