@@ -9,6 +9,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "both"))
 
 from evcc.car import CarContext
+from evcc.envelopes import Envelopes
 from evcc.errors import EvccError
 from evcc.iso15118_2 import charging
 from evcc.iso15118_2.session import PAIRS, Session
@@ -26,7 +27,10 @@ _ROOT = SimpleNamespace(names={"CN": "R"}, serial=1)
 _VAULT = SimpleNamespace(sign=lambda key, digest: bytes(64), random=bytes)
 _TRUST = SimpleNamespace(anchors=lambda *kinds: [_ROOT])
 _CONTRACTS = SimpleNamespace(
-    usable=lambda *_: _CONTRACT, hold=lambda _: _CONTRACT, chain=lambda _: [b"leaf"]
+    usable=lambda *_: _CONTRACT,
+    hold=lambda _: _CONTRACT,
+    chain=lambda _: [b"leaf"],
+    envelopes=Envelopes(),
 )
 _IDENTITY = SimpleNamespace(certificate=b"provisioning certificate")
 _CLOCK = SimpleNamespace(now=lambda: 0, source=lambda: "clock")
