@@ -111,12 +111,12 @@ def board(flash: Path, new: bool = False) -> Iterator[EmulatedBoard]:
     flash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with _alone(flash) as record:
-            record.write_text("")  # no ports yet
+            record.write_text("", encoding="utf-8")  # no ports yet
             if new:
                 flash.unlink(missing_ok=True)
             with EmulatedBoard(flash) as emulated:
                 ports = {"prompt": emulated.wait_for_serial_port(), "link": emulated.uart}
-                record.write_text(json.dumps(ports))
+                record.write_text(json.dumps(ports), encoding="utf-8")
                 yield emulated
     except BoardError as error:
         raise DeviceError("emulator", str(error)) from error
