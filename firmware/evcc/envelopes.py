@@ -57,7 +57,7 @@ class Envelopes:
         self._room = room
         self._table = bytearray(stored or bytes(_HEAD))
         self._end = len(self._table)
-        self._former = (self._table, self._end, 0, 0)  # for `undo`
+        self._former = (self._table, self._end, 0, self._table[0])  # for `undo`
         if len(self) > room or (self._end - _HEAD) % _ENTRY:
             raise EnvelopeError("damaged", "the length")
         for at in range(_HEAD + _STATE, self._end, _ENTRY):
@@ -123,27 +123,26 @@ class Envelopes:
         self.check(provisioning, dh_point, wrapped, leaf)
         point, owner = _x(dh_point), _hash(provisioning)
         entry = point + _hash(wrapped) + _hash(leaf) + bytes([ASKED])
-        former = (self._table, self._end, 0, 0)
+        self._former = (self._table, self._end, 0, self._table[0])
         if owner != self._table[:_HASH]:
             table, end = bytearray(_HEAD + _STEP * _ENTRY), _HEAD
             table[:_HASH] = owner
         elif self._find(point):
-            self._former = former
             return
         else:
             self.reserve()
             table, end = self._table, self._end
-        # From here on nothing takes heap: a failure leaves the table as it was.
+        # Up to the last line a failure, also of the heap, leaves the table as it was.
         table[end : end + _ENTRY] = entry
-        self._table, self._end, self._former = table, end + _ENTRY, former
+        self._table, self._end = table, end + _ENTRY
 
     def settle(self, dh_point: bytes, state: int) -> None:
         """Note the outcome of an envelope that was added: `OPENED`, or `MISMATCHED`, which counts.
         Another DH point changes nothing."""
-        at = self._find(_x(dh_point))
-        if at:
-            at += _STATE
-            self._former = (self._table, self._end, at, self._table[at])
+        entry = self._find(_x(dh_point))
+        at = entry + _STATE if entry else 0
+        self._former = (self._table, self._end, at, self._table[at])
+        if entry:
             self._table[at] = state
             if state == MISMATCHED:
                 self.mismatches += 1
@@ -151,9 +150,8 @@ class Envelopes:
     def undo(self) -> None:
         """Take back the last `add`, or state of `settle`, that was not stored. It takes no heap,
         for one that has run out."""
-        self._table, self._end, at, state = self._former
-        if at:
-            self._table[at] = state
+        self._table, self._end, at, former = self._former
+        self._table[at] = former
 
     def _find(self, value: bytes, offset: int = 0) -> int:
         """The place of the entry with `value` at `offset`; 0: there is none."""

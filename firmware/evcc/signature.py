@@ -54,7 +54,8 @@ def sign(parts: list, sign) -> dict:
         "SignatureMethod": {"Algorithm": ECDSA_SHA256},
         "Reference": references,
     }
-    value = sign(digest("SignedInfo", info, False, "xmldsig"))  # the deepest call
+    # A call by `signed_info_digest` would be one more where a board's stack is deepest.
+    value = sign(digest("SignedInfo", info, False, "xmldsig"))
     return {"SignedInfo": info, "SignatureValue": {"value": value}}
 
 

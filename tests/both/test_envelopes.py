@@ -148,6 +148,14 @@ def test_what_was_not_stored_is_taken_back():
         assert bytes(envelopes.packed()) == before
 
 
+def test_an_outcome_of_an_unknown_envelope_takes_back_no_other():
+    envelopes = added()
+    before = bytes(envelopes.packed())
+    envelopes.settle(OTHER, OPENED)
+    envelopes.undo()
+    assert bytes(envelopes.packed()) == before
+
+
 def test_a_heap_that_runs_out_leaves_the_table_as_it_was():
     for provisioning, dh_point in ((CAR, OTHER), (OTHER, POINT)):
         count, is_added = 0, False

@@ -160,19 +160,21 @@ def test_full_flash_at_every_step_keeps_the_old_bytes_and_leaves_nothing_behind(
 def test_a_heap_that_runs_out_is_a_failure_before_the_rename_alone():
     """The caller of a write that failed would act on the old bytes."""
     folder = _folder()
-    failures, at, reached = [], 1, True
+    outcomes, at, reached = [], 1, True
     while reached:
         Files(folder).write("slots", b"old")
         scene = _Scene(at, MemoryError())
         try:
             _write(Files(folder), scene)
-            failures.append(False)
+            outcomes.append("written")
         except MemoryError:
-            failures.append(True)
-        assert (Files(folder).read("slots") == b"old") == failures[-1]
+            outcomes.append("failed")
+        is_old = Files(folder).read("slots") == b"old"
+        assert is_old == (outcomes[-1] == "failed")
         reached = scene.step >= at
         at += 1
-    assert True in failures and False in failures[:-1]
+    assert "failed" in outcomes
+    assert "written" in outcomes[:-1]  # at a step that failed after the rename
     _remove(folder)
 
 

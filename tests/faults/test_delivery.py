@@ -42,7 +42,7 @@ settings = Settings(networks=("127.0.0.0/8",), retries=20, retry_after=0.01)
 store = SqlStore.open(sys.argv[1])
 run(store, lambda endpoint: sys.argv[2], settings, time.time, threading.Event(), ())
 """
-# What a killed worker had in hand is soon free again.
+# The deliveries of a killed worker are soon free again.
 SHORT = ("2", "1")
 # The lease of a worker that lives does not end, however busy the machine is.
 LONG = ("600", "300")

@@ -194,7 +194,7 @@ def test_user_who_interrupts_before_a_file_is_copied_is_told_what_is_to_come(
 
 
 def interrupt(*arguments: object) -> None:
-    """What is called when the user presses Ctrl-C."""
+    """The user presses Ctrl-C during this call."""
     raise KeyboardInterrupt
 
 
