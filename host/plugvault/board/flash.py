@@ -88,8 +88,8 @@ class Flash:
         self._opened = opened
         self._stack = contextlib.ExitStack()
         self._world: Ecosystem | None = None
-        self._left = _NOTHING  # by an interruption now
-        self._link: dict[str, Any] = {}  # fields of the board
+        self._left = _NOTHING  # the state that an interruption would leave now
+        self._link: dict[str, Any] = {}  # the fields of the board that name its link
         self._chosen_uart: BoardUart | None = None
 
     def __enter__(self) -> Self:
@@ -198,7 +198,7 @@ class Flash:
             text = "nothing was written; the rest is seen after the firmware is written"
             self.report.step("dry run", text)
             return None
-        self._left = ""  # `MicroPython` has its own words
+        self._left = ""  # `MicroPython` tells of its own interruptions
         port = micropython.write(image)
         self._left = _FIRMWARE
         self.report.step(

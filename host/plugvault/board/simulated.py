@@ -47,7 +47,7 @@ def last(data: Path) -> Ports | None:
         ports = json_file.read(record)
         return Ports(str(ports["prompt"]), str(ports["link"]), runs)
     except (json_file.JsonError, KeyError, TypeError):
-        return None  # it starts, or did not
+        return None  # a start that has not come to its ports
 
 
 def running(data: Path) -> Ports | None:

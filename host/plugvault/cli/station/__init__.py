@@ -66,7 +66,7 @@ def station(options: Options) -> None:
             stack.enter_context(view)
             asyncio.run(run.until_the_end())
         except BrokenPipeError:
-            raise  # stdout has no reader any more: `app.main` ends without a word
+            raise  # stdout has no reader any more, and `app.main` ends silently
         except (EvccError, OSError, ValueError) as error:
             text = f"The station does not run: {literal(words.of(error))}"
             console.print(text, style="red", soft_wrap=True)

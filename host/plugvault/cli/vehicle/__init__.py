@@ -70,7 +70,7 @@ def vehicle(options: Options) -> None:
         try:
             ok = _run(stack, options, view, console)
         except BrokenPipeError:
-            raise  # stdout has no reader any more: `app.main` ends without a word
+            raise  # stdout has no reader any more, and `app.main` ends silently
         except (EvccError, DemoError, OSError, ValueError) as error:
             text = f"The vehicle does not charge: {literal(words.of(error))}"
             console.print(text, style="red", soft_wrap=True)
